@@ -1,0 +1,29 @@
+# lowrank_dev: what this project's own programs are compiled with, and nobody else's.
+include(CheckCXXCompilerFlag)
+
+option(LOWRANK_WERROR "Warnings are errors in the tests" ${PROJECT_IS_TOP_LEVEL})
+option(LOWRANK_NATIVE "Compile tests, benchmarks and examples for this machine" ON)
+option(LOWRANK_OPENMP "Use OpenMP in tests, benchmarks and examples" ON)
+
+add_library(lowrank_dev INTERFACE)
+target_link_libraries(lowrank_dev INTERFACE lowrank)
+set(LOWRANK_WARNINGS -Wall -Wextra -Wconversion -Wshadow)
+target_compile_options(lowrank_dev INTERFACE ${LOWRANK_WARNINGS})
+
+if(LOWRANK_NATIVE)
+  # gcc 12 tunes for some processors so badly that Eigen's products lose a quarter: generic scheduling is never worse
+  check_cxx_compiler_flag("-march=native -mtune=generic" LOWRANK_HAS_NATIVE)
+  if(LOWRANK_HAS_NATIVE)
+    set(LOWRANK_ARCH -march=native -mtune=generic)
+    target_compile_options(lowrank_dev INTERFACE ${LOWRANK_ARCH})
+  endif()
+endif()
+
+if(LOWRANK_OPENMP)
+  find_package(OpenMP COMPONENTS CXX)
+  if(OpenMP_CXX_FOUND)
+    target_link_libraries(lowrank_dev INTERFACE OpenMP::OpenMP_CXX)
+  else()
+    message(STATUS "lowrank: no OpenMP, everything runs on one thread")
+  endif()
+endif()

@@ -1,0 +1,17 @@
+# Eigen3::Eigen, from LOWRANK_EIGEN or from what is installed.
+if(TARGET Eigen3::Eigen)
+  return()
+endif()
+if(LOWRANK_EIGEN)
+  if(NOT EXISTS "${LOWRANK_EIGEN}/Eigen/Core")
+    message(FATAL_ERROR "LOWRANK_EIGEN=${LOWRANK_EIGEN} has no Eigen/Core; give the folder that contains Eigen/")
+  endif()
+  add_library(Eigen3::Eigen INTERFACE IMPORTED)
+  target_include_directories(Eigen3::Eigen SYSTEM INTERFACE "${LOWRANK_EIGEN}")
+  return()
+endif()
+# Twice, because Eigen 3.4 refuses the range and Eigen 5 refuses "3.4". A static_assert in core/view.hpp checks the rest.
+find_package(Eigen3 3.4...5 QUIET NO_MODULE)
+if(NOT Eigen3_FOUND)
+  find_package(Eigen3 3.4 REQUIRED NO_MODULE)
+endif()
