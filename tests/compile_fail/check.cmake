@@ -1,0 +1,23 @@
+cmake_minimum_required(VERSION 3.25)
+include(${CHECKS})
+
+file(STRINGS ${CASE} expect REGEX "^// EXPECT: ")
+string(REGEX REPLACE "^// EXPECT: " "" expect "${expect}")
+if(expect STREQUAL "")
+  message(FATAL_ERROR "${CASE} has no line '// EXPECT: <regular expression>'")
+endif()
+
+set(compile ${CXX} ${COMPILE} ${WARNINGS} -fsyntax-only)
+execute_process(COMMAND ${compile} ${CASE} RESULT_VARIABLE result)
+if(result)
+  message(FATAL_ERROR "the case must compile without SHOULD_FAIL")
+endif()
+execute_process(COMMAND ${compile} -DSHOULD_FAIL ${CASE} RESULT_VARIABLE result OUTPUT_VARIABLE out ERROR_VARIABLE out)
+if(NOT result)
+  message(FATAL_ERROR "compiled with SHOULD_FAIL")
+endif()
+# the source line that a compiler quotes holds the sentence as well: only what follows "error:" counts
+string(REGEX MATCHALL "error: [^\n]*" errors "${out}")
+if(NOT errors MATCHES "${expect}")
+  message(FATAL_ERROR "no error says '${expect}':\n${out}")
+endif()

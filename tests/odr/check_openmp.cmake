@@ -1,0 +1,22 @@
+cmake_minimum_required(VERSION 3.25)
+include(${CHECKS})
+set(program ${WORK}/threads_openmp)
+if(NOT SECOND MATCHES "clang")
+  message("SKIPPED: no clang++")
+  return()
+endif()
+execute_process(COMMAND ${SECOND} --version OUTPUT_VARIABLE version)
+string(REGEX MATCH "version ([0-9]+)" version "${version}")
+find_file(archer libarcher.so PATHS /usr/lib/llvm-${CMAKE_MATCH_1}/lib /usr/local/lib)
+if(NOT archer)
+  message("SKIPPED: no libarcher.so (libomp-dev) for ${SECOND}")
+  return()
+endif()
+execute_process(COMMAND ${SECOND} ${COMPILE} -fopenmp -fsanitize=thread -O1 -g ${ROOT}/tests/odr/threads.cpp -o ${program}
+                COMMAND_ERROR_IS_FATAL ANY)
+execute_process(COMMAND ${CMAKE_COMMAND} -E env OMP_NUM_THREADS=2 OMP_TOOL_LIBRARIES=${archer}
+                        TSAN_OPTIONS=ignore_noninstrumented_modules=1 ${program}
+                RESULT_VARIABLE result)
+if(result)
+  message(FATAL_ERROR "a race, or different weights")
+endif()
