@@ -9,7 +9,7 @@ add_library(lowrank_dev INTERFACE)
 target_link_libraries(lowrank_dev INTERFACE lowrank)
 set(LOWRANK_WARNINGS -Wall -Wextra -Wconversion -Wshadow)
 # gcc 12 takes the "undefined" registers inside its own AVX-512 intrinsics, inlined through Eigen, for our variables
-target_compile_options(lowrank_dev INTERFACE ${LOWRANK_WARNINGS} 
+target_compile_options(lowrank_dev INTERFACE ${LOWRANK_WARNINGS}
                        $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
 
 if(LOWRANK_NATIVE)
