@@ -1,0 +1,282 @@
+// Orth: an orthonormal basis of the columns of Y (d x r, column-major, d >= r >= 1), in place.
+//
+// Cholesky-QR: G = Y^T Y = L L^T, Q = Y L^-T, which is two products; a pass brings ||Q^T Q - I|| to about
+// cond(Y)^2 eps, so passes repeat until the Gram matrix they started from was near the identity (two as a rule, one when
+// the columns were nearly orthogonal). Columns are scaled to unit norm first, so their lengths never matter.
+// (Yamamoto, Nakatsukasa, Yanagisawa, Fukaya: Roundoff error analysis of the CholeskyQR2 algorithm, ETNA 44, 2015.)
+//
+// Y ill-conditioned or rank-deficient shows as a small pivot; then block Gram-Schmidt with reorthogonalisation, which
+// needs neither, finds the rank. Columns that depend on earlier ones are replaced by unit vectors.
+#pragma once
+
+#include <cmath>  // std::sqrt, std::ilogb, std::ldexp
+#include <cstdint>
+
+#include <lowrank/linalg/gemm.hpp>
+#include <lowrank/linalg/vectors.hpp>
+
+namespace lowrank::inline LOWRANK_ABI {
+namespace linalg {
+
+/// Replaces the columns of Q (d x r) with present[j] == 0 by unit vectors, made orthonormal to the others: in index
+/// order the first e_i of which enough is left. room: d doubles of workspace.
+template <class K, class S>
+void complete(Index d, Index r, S* Q, double* present, double* room) {
+  Index have = 0;
+  std::fill_n(room, d, 0.0);
+  for (Index j = 0; j < r; ++j)
+    if (present[j] != 0) {
+      K::add_squares(d, Q + j * d, room);
+      ++have;
+    }
+  for (Index j = 0; j < r; ++j) {
+    if (present[j] != 0) continue;
+    // ||e_i - Q Q^T e_i||^2 = 1 - room_i; these sum to d - have, so one of them reaches the mean
+    const double enough = double(d - have) / (2 * double(d));
+    Index i = 0;
+    while (i < d - 1 && 1 - room[i] < enough) ++i;
+    S* q = Q + j * d;
+    std::fill_n(q, d, S(0));
+    q[i] = 1;
+    bool touched = true;
+    for (int pass = 0; pass < 3 && touched; ++pass) {
+      touched = false;
+      for (Index p = 0; p < r; ++p) {
+        if (present[p] == 0) continue;
+        const double along = pass == 0 ? double(Q[i + p * d]) : dot<K>(d, Q + p * d, q);
+        if (along == 0) continue;
+        K::combine(d, 1.0, q, -along, Q + p * d, q);
+        touched = true;
+      }
+      if (touched) K::combine(d, 1 / std::sqrt(K::sum_squares(d, q)), q, 0.0, q, q);
+    }
+    K::add_squares(d, q, room);
+    present[j] = 1;
+    ++have;
+  }
+}
+
+template <class S, class K>
+class Orth {
+ public:
+  Orth() = default;
+  Orth(Arena& arena, Index d, Index r)
+      : d_(d),
+        r_(r),
+        ld_(r + stage_padding),
+        gram_(arena.take<S>(ld_ * r)),
+        inverse_(arena.take<S>(ld_ * r)),
+        left_(arena.take<S>(block * r)),
+        product_(arena.take<S>(block * r)),
+        square_(arena.take<S>(block * block)),
+        removed_(arena.take<S>(d * panel)),
+        norms_(arena.take<double>(r)),
+        room_(arena.take<double>(d)) {}
+
+  /// y <- Q. Returns the numerical rank of y; below r the basis is completed by unit vectors in index order. A column
+  /// that is not finite counts as zero.
+  Index operator()(S* y, const Team<S, K>& team) const {
+    rescale(y, team);
+    for (int pass = 0; pass < 4; ++pass) {
+      gram(y, team);
+      const double deviation = normalise_gram();
+      if (!factor(team)) break;
+      apply(y, team);
+      if (deviation < 0.3) return r_;
+    }
+    return gram_schmidt(y, team);
+  }
+
+ private:
+  static constexpr Index block = 32;   // of the Cholesky factorisation
+  static constexpr Index strip = 64;   // of the triangular products
+  static constexpr Index panel = 16;   // of Gram-Schmidt
+  static constexpr double epsilon = double(std::numeric_limits<S>::epsilon());
+
+  /// Columns whose squares could leave the range of S are multiplied by a power of two: exact, and invisible in Q.
+  void rescale(S* y, const Team<S, K>& team) const {
+    constexpr double low = sizeof(S) == 4 ? 1e-8 : 1e-130, high = sizeof(S) == 4 ? 1e12 : 1e130;
+    lowrank::detail::for_each(r_, team.threads(), [&](Index j, int) {
+      S* column = y + j * d_;
+      const double size = K::sum_abs(d_, column);
+      if (size == 0 || (size >= low && size <= high)) return;
+      S largest = 0;
+      bool finite = true;
+      for (Index i = 0; i < d_; ++i) {
+        const S x = column[i] < 0 ? -column[i] : column[i];
+        finite = finite && x <= std::numeric_limits<S>::max();
+        largest = std::max(largest, x);
+      }
+      if (!finite || largest == 0) {
+        std::fill_n(column, d_, S(0));
+        return;
+      }
+      const int up = -std::ilogb(largest), half = up / 2;  // 2^up itself may be out of range
+      K::combine(d_, std::ldexp(1.0, half), column, 0.0, column, column);
+      K::combine(d_, std::ldexp(1.0, up - half), column, 0.0, column, column);
+    });
+  }
+
+  /// The lower triangle of G = Y^T Y, in strips of rows; wider blocks on its diagonal are whole.
+  void gram(const S* y, const Team<S, K>& team) const {
+    const Index strips = (r_ + strip - 1) / strip;
+    lowrank::detail::for_each(strips, team.threads(), [&](Index item, int slot) {
+      const Scratch<S> scratch = team[slot];
+      const Index i0 = (strips - 1 - item) * strip, rows = std::min(strip, r_ - i0);  // the longest first
+      for (Index j0 = 0; j0 < i0 + rows; j0 += block_rows) {
+        const Index cols = std::min(block_rows, i0 + rows - j0);
+        for (Index k0 = 0; k0 < d_; k0 += block_depth) {
+          const Index depth = std::min(block_depth, d_ - k0), ld = depth + stage_padding;
+          detail::pack<K>(transposed<K, S>(y, d_), i0, rows, k0, depth, scratch.rows, scratch.stage);
+          columns<K, S>(y, d_).load(k0, depth, j0, cols, scratch.stage, ld);
+          detail::multiply<K>(rows, cols, depth, scratch.rows, scratch.stage, Index(1), ld, gram_ + i0 + j0 * ld_, ld_,
+                              k0 > 0, scratch.edge);
+        }
+      }
+    });
+  }
+
+  /// G <- D G D with unit diagonal, norms_ = diag(D). Returns the Frobenius norm of what is off the diagonal.
+  double normalise_gram() const {
+    for (Index j = 0; j < r_; ++j) {
+      const double square = double(gram_[j + j * ld_]);
+      norms_[j] = square > 0 ? 1 / std::sqrt(square) : 0;
+    }
+    double sum = 0;
+    for (Index j = 0; j < r_; ++j)
+      for (Index i = j; i < r_; ++i) {
+        S& g = gram_[i + j * ld_];
+        g = S(double(g) * norms_[i] * norms_[j]);
+        if (i > j) sum += 2 * double(g) * double(g);
+      }
+    return std::sqrt(sum);
+  }
+
+  /// inverse_ = M D with M = L^-1, one block row j after another:
+  ///   L_j = G_j M^T,   G_jj - L_j L_j^T = L_jj L_jj^T,   M_jj = L_jj^-1,   M_j = -M_jj (L_j M)
+  /// False when a pivot (the squared sine between a column and those before it) drowns in the error of G.
+  bool factor(const Team<S, K>& team) const {
+    for (Index j = 0; j < r_; ++j) std::fill_n(inverse_ + j * ld_, r_, S(0));
+    for (Index j0 = 0; j0 < r_; j0 += block) {
+      const Index w = std::min(block, r_ - j0);
+      const S* row = gram_ + j0;
+      if (j0 > 0) {
+        gemm<K>(w, j0, j0, columns<K, S>(row, ld_), transposed<K, S>(inverse_, ld_), left_, block, team);
+        gemm<K>(w, w, j0, columns<K, S>(left_, block), transposed<K, S>(left_, block), square_, block, team);
+      }
+      double L[block][block], M[block][block];
+      for (Index j = 0; j < w; ++j)
+        for (Index i = j; i < w; ++i) {
+          double x = double(row[i + (j0 + j) * ld_]) - (j0 > 0 ? double(square_[i + j * block]) : 0.0);
+          for (Index p = 0; p < j; ++p) x -= L[i][p] * L[j][p];
+          if (i == j && !(x > 100 * epsilon)) return false;
+          L[i][j] = i == j ? std::sqrt(x) : x / L[j][j];
+        }
+      for (Index j = 0; j < w; ++j)
+        for (Index i = j; i < w; ++i) {
+          double x = i == j ? 1.0 : 0.0;
+          for (Index p = j; p < i; ++p) x -= L[i][p] * M[p][j];
+          M[i][j] = x / L[i][i];
+        }
+      for (Index j = 0; j < w; ++j)
+        for (Index i = 0; i < w; ++i) {
+          const S x = i < j ? S(0) : S(M[i][j]);
+          inverse_[j0 + i + (j0 + j) * ld_] = x;
+          square_[i + j * block] = -x;
+        }
+      if (j0 > 0) {
+        gemm<K>(w, j0, j0, columns<K, S>(left_, block), columns<K, S>(inverse_, ld_), product_, block, team);
+        gemm<K>(w, j0, w, columns<K, S>(square_, block), columns<K, S>(product_, block), inverse_ + j0, ld_, team);
+      }
+    }
+    for (Index j = 0; j < r_; ++j) {
+      S* column = inverse_ + j + j * ld_;
+      K::combine(r_ - j, norms_[j], column, 0.0, column, column);
+    }
+    return true;
+  }
+
+  /// Y <- Y X, X = inverse_^T upper triangular. From right to left, since X_kj = 0 for k > j: what a block of columns
+  /// needs is still there, except itself, which is packed before it is overwritten.
+  void apply(S* y, const Team<S, K>& team) const {
+    constexpr Index height = 64;
+    lowrank::detail::for_each((d_ + height - 1) / height, team.threads(), [&](Index item, int slot) {
+      const Scratch<S> scratch = team[slot];
+      const Index i0 = item * height, rows = std::min(height, d_ - i0);
+      const auto block_of = [&](Index k, Index j) { return inverse_ + j + k * ld_; };
+      for (Index j0 = (r_ - 1) / block_depth * block_depth; j0 >= 0; j0 -= block_depth) {
+        const Index width = std::min(block_depth, r_ - j0);
+        for (Index k = 0; k < width; k += strip)
+          detail::pack<K>(columns<K, S>(y, d_), i0, rows, j0 + k, std::min(strip, width - k),
+                          scratch.rows + k * padded<K, S>(rows), scratch.stage);
+        for (Index j = 0; j < width; j += strip)
+          for (Index k = 0; k <= j; k += strip)
+            detail::multiply<K>(rows, std::min(strip, width - j), std::min(strip, width - k),
+                                scratch.rows + k * padded<K, S>(rows), block_of(j0 + k, j0 + j), ld_, Index(1),
+                                y + i0 + (j0 + j) * d_, d_, k > 0, scratch.edge);
+        for (Index k0 = 0; k0 < j0; k0 += block_depth) {
+          detail::pack<K>(columns<K, S>(y, d_), i0, rows, k0, block_depth, scratch.rows, scratch.stage);
+          detail::multiply<K>(rows, width, block_depth, scratch.rows, block_of(k0, j0), ld_, Index(1),
+                              y + i0 + j0 * d_, d_, true, scratch.edge);
+        }
+      }
+    });
+  }
+
+  /// Panels of columns: P <- P - Q (Q^T P) against all earlier ones, then each column against those before it in its
+  /// panel. The first round projects twice before it asks how much of a column is left; the next ones repair what a
+  /// strong cancellation left behind.
+  Index gram_schmidt(S* y, const Team<S, K>& team) const {
+    constexpr double negligible = 64 * epsilon;
+    Index rank = 0;
+    for (Index j0 = 0; j0 < r_; j0 += panel) {
+      const Index w = std::min(panel, r_ - j0);
+      for (Index j = j0; j < j0 + w; ++j) norms_[j] = std::sqrt(K::sum_squares(d_, y + j * d_));
+      bool shrunk = true;
+      for (int round = 0; round < 6 && shrunk; ++round) {
+        shrunk = round == 0;
+        project_out(y, j0, w, team);
+        if (round == 0) project_out(y, j0, w, team);
+        for (Index j = j0; j < j0 + w; ++j) {
+          S* column = y + j * d_;
+          for (int again = 0; again < 2; ++again)
+            for (Index p = j0; p < j; ++p)
+              K::combine(d_, 1.0, column, -dot<K>(d_, y + p * d_, column), y + p * d_, column);
+          const double left = std::sqrt(K::sum_squares(d_, column));
+          if (!(left > (round == 0 ? negligible * norms_[j] : 0.0))) {
+            norms_[j] = 0;
+            std::fill_n(column, d_, S(0));
+            continue;
+          }
+          shrunk = shrunk || left < 0.5;
+          K::combine(d_, 1 / left, column, 0.0, column, column);
+        }
+      }
+      for (Index j = j0; j < j0 + w; ++j) rank += norms_[j] != 0 ? 1 : 0;
+    }
+    if (rank < r_) complete<K>(d_, r_, y, norms_, room_);
+    return rank;
+  }
+
+  /// The w columns of Y from j0, less their part in the span of the columns before them.
+  void project_out(S* y, Index j0, Index w, const Team<S, K>& team) const {
+    if (j0 == 0) return;
+    S* columns_of_panel = y + j0 * d_;
+    gemm<K>(w, j0, d_, transposed<K, S>(columns_of_panel, d_), columns<K, S>(y, d_), left_, panel, team);
+    gemm<K>(d_, w, j0, columns<K, S>(y, d_), transposed<K, S>(left_, panel), removed_, d_, team);
+    K::combine(d_ * w, 1.0, columns_of_panel, -1.0, removed_, columns_of_panel);
+  }
+
+  Index d_ = 0, r_ = 0, ld_ = 0;
+  S* gram_ = nullptr;
+  S* inverse_ = nullptr;
+  S* left_ = nullptr;     // block x r
+  S* product_ = nullptr;  // block x r
+  S* square_ = nullptr;   // block x block
+  S* removed_ = nullptr;  // d x panel
+  double* norms_ = nullptr;
+  double* room_ = nullptr;
+};
+
+}  // namespace linalg
+}  // namespace lowrank
