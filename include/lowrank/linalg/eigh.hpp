@@ -33,7 +33,7 @@ class Eigh {
         order_(arena.take<Index>(n)),
         rotations_(arena.take<Rotation>(capacity())) {}
 
-  /// a (its lower triangle is read) <- V; values: n of them.
+  /// a (its lower triangle is read) <- V; values: n of them. A matrix that is not finite counts as zero.
   void operator()(S* a, S* values) const { (*this)(a, values, 1); }
   void operator()(S* a, S* values, int threads) const {
     const int exponent = scale(a);
@@ -62,14 +62,18 @@ class Eigh {
   /// A <- 2^-exponent A with entries below 1, and the upper triangle copied from the lower.
   int scale(S* a) const {
     double largest = 0;
-    for (Index j = 0; j < n_; ++j)
-      for (Index i = j; i < n_; ++i) largest = std::max(largest, std::abs(double(a[i + j * n_])));
-    int exponent = 0;
-    std::frexp(largest, &exponent);
-    if (!(largest > 0 && largest <= std::numeric_limits<double>::max())) exponent = 0;
+    bool finite = true;
     for (Index j = 0; j < n_; ++j)
       for (Index i = j; i < n_; ++i) {
-        const S x = S(std::ldexp(double(a[i + j * n_]), -exponent));
+        const double x = std::abs(double(a[i + j * n_]));
+        finite = finite && lowrank::detail::is_finite(x);
+        largest = std::max(largest, x);
+      }
+    int exponent = 0;
+    if (finite) std::frexp(largest, &exponent);
+    for (Index j = 0; j < n_; ++j)
+      for (Index i = j; i < n_; ++i) {
+        const S x = finite ? S(std::ldexp(double(a[i + j * n_]), -exponent)) : S(0);
         a[i + j * n_] = x;
         a[j + i * n_] = x;
       }

@@ -99,12 +99,12 @@ class Orth {
     lowrank::detail::for_each(r_, team.threads(), [&](Index j, int) {
       S* column = y + j * d_;
       const double size = K::sum_abs(d_, column);
-      if (size == 0 || (size >= low && size <= high)) return;
+      if (size == 0 || (lowrank::detail::is_finite(size) && size >= low && size <= high)) return;
       S largest = 0;
       bool finite = true;
       for (Index i = 0; i < d_; ++i) {
         const S x = column[i] < 0 ? -column[i] : column[i];
-        finite = finite && x <= std::numeric_limits<S>::max();
+        finite = finite && lowrank::detail::is_finite(double(x));
         largest = std::max(largest, x);
       }
       if (!finite || largest == 0) {
