@@ -79,7 +79,7 @@ class Orth {
     rescale(y, team);
     for (int pass = 0; pass < 4; ++pass) {
       gram(y, team);
-      const double deviation = normalise_gram();
+      const double deviation = normalise_gram(y, team);
       if (!factor(team)) break;
       apply(y, team);
       if (deviation < 0.3) return r_;
@@ -136,19 +136,22 @@ class Orth {
     });
   }
 
-  /// G <- D G D with unit diagonal, norms_ = diag(D). Returns the Frobenius norm of what is off the diagonal.
-  double normalise_gram() const {
-    for (Index j = 0; j < r_; ++j) {
-      const double square = double(gram_[j + j * ld_]);
+  /// G <- D G D with unit diagonal, norms_ = diag(D). Returns the Frobenius norm of what is off the diagonal. The lengths
+  /// come from Y, summed in double: a long chain of one sign is where G errs most.
+  double normalise_gram(const S* y, const Team<S, K>& team) const {
+    lowrank::detail::for_each(r_, team.threads(), [&](Index j, int) {
+      const double square = K::sum_squares(d_, y + j * d_);
       norms_[j] = square > 0 ? 1 / std::sqrt(square) : 0;
-    }
+    });
     double sum = 0;
-    for (Index j = 0; j < r_; ++j)
-      for (Index i = j; i < r_; ++i) {
+    for (Index j = 0; j < r_; ++j) {
+      gram_[j + j * ld_] = norms_[j] > 0 ? S(1) : S(0);
+      for (Index i = j + 1; i < r_; ++i) {
         S& g = gram_[i + j * ld_];
         g = S(double(g) * norms_[i] * norms_[j]);
-        if (i > j) sum += 2 * double(g) * double(g);
+        sum += 2 * double(g) * double(g);
       }
+    }
     return std::sqrt(sum);
   }
 
