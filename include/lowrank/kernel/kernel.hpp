@@ -1,0 +1,50 @@
+// The kernel set is a type: a struct of static functions on raw pointers. It is a template argument of everything that
+// computes, so it is part of every symbol's name. Best is the widest set the translation unit is compiled for; another
+// one is chosen by an argument, never by a macro:
+//
+//   Optimizer opt(W, Subspace{.rank = 8}, AdamW{}, BackProject{}, kernel::Portable{});
+//
+// A set of your own derives from one of these and overrides a function.
+#pragma once
+
+#include <concepts>  // std::convertible_to
+
+#include <lowrank/kernel/portable.hpp>
+#if LOWRANK_VECTOR_BYTES >= 32
+#include <lowrank/kernel/avx2.hpp>
+#endif
+#if LOWRANK_VECTOR_BYTES >= 64
+#include <lowrank/kernel/avx512.hpp>
+#endif
+
+namespace lowrank::inline LOWRANK_ABI {
+namespace kernel {
+
+#if LOWRANK_VECTOR_BYTES >= 64
+using Best = Avx512;
+#elif LOWRANK_VECTOR_BYTES >= 32
+using Best = Avx2;
+#else
+using Best = Portable;
+#endif
+
+template <class K>
+concept Kernel = requires(Index n, const float* x, float* y) {
+  { K::name } -> std::convertible_to<const char*>;
+  { K::tile_cols } -> std::convertible_to<Index>;
+  { K::template lanes<float> } -> std::convertible_to<Index>;
+  K::template gemm_tile<1>(n, x, x, n, n, y, n, true);
+  K::adam(n, x, y, y, y, 0.9, 0.999, 1e-8);
+  K::momentum(n, x, y, y, 0.9, 1.0, false);
+  K::lion(n, x, y, y, 0.9, 0.99);
+  K::update(n, y, x, 1.0, 1.0, 1.0);
+  K::combine(n, 1.0, x, 0.0, x, y);
+  { K::sum_squares(n, x) } -> std::convertible_to<double>;
+  { K::sum_abs(n, x) } -> std::convertible_to<double>;
+  K::transpose(n, n, x, n, y, n);
+};
+
+static_assert(Kernel<Best> && Kernel<Portable>);
+
+}  // namespace kernel
+}  // namespace lowrank

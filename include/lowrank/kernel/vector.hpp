@@ -1,0 +1,133 @@
+// Vec: one SIMD register of scalars, 16, 32 or 64 bytes wide, from the compiler's vector extension. The only lines that
+// name an instruction set are the fused multiply-add and the square root; 16-byte vectors need none, so the same source
+// runs on any machine.
+//
+// Every multiply that feeds an add goes through fma(), and no expression leaves the compiler a choice of which product
+// to fuse: the bits do not depend on how a loop was unrolled, only on the width.
+#pragma once
+
+#include <cmath>        // std::sqrt
+#include <cstring>      // std::memcpy
+#include <type_traits>  // std::is_same_v
+#include <utility>      // std::index_sequence
+
+#include <lowrank/core/error.hpp>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace lowrank::inline LOWRANK_ABI {
+namespace kernel {
+
+template <class S, int Bytes>
+struct Vec {
+  static constexpr Index lanes = Bytes / Index(sizeof(S));
+  typedef S Raw __attribute__((vector_size(Bytes)));
+  Raw v;
+
+  static LOWRANK_INLINE Vec zero() { return {Raw{}}; }
+  // x - 0 is x for every x, -0 included, so this is a broadcast and nothing else
+  static LOWRANK_INLINE Vec all(S x) { return {x - Raw{}}; }
+  static LOWRANK_INLINE Vec load(const S* p) {
+    Vec r;
+    std::memcpy(&r.v, p, sizeof(Raw));
+    return r;
+  }
+  /// The first n values, the other lanes 0.
+  static LOWRANK_INLINE Vec load(const S* p, Index n) {
+    Vec r{Raw{}};
+    std::memcpy(&r.v, p, std::size_t(n) * sizeof(S));
+    return r;
+  }
+  LOWRANK_INLINE void store(S* p) const { std::memcpy(p, &v, sizeof(Raw)); }
+  LOWRANK_INLINE void store(S* p, Index n) const { std::memcpy(p, &v, std::size_t(n) * sizeof(S)); }
+
+  friend LOWRANK_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+  friend LOWRANK_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
+  friend LOWRANK_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+  friend LOWRANK_INLINE Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
+};
+
+/// a * b + c, rounded once where the machine can.
+template <class S, int Bytes>
+LOWRANK_INLINE Vec<S, Bytes> fma(Vec<S, Bytes> a, Vec<S, Bytes> b, Vec<S, Bytes> c) {
+#if defined(__AVX512F__)
+  if constexpr (Bytes == 64 && std::is_same_v<S, float>)
+    return {(typename Vec<S, Bytes>::Raw)_mm512_fmadd_ps((__m512)a.v, (__m512)b.v, (__m512)c.v)};
+  if constexpr (Bytes == 64 && std::is_same_v<S, double>)
+    return {(typename Vec<S, Bytes>::Raw)_mm512_fmadd_pd((__m512d)a.v, (__m512d)b.v, (__m512d)c.v)};
+#endif
+#if defined(__FMA__)
+  if constexpr (Bytes == 32 && std::is_same_v<S, float>)
+    return {(typename Vec<S, Bytes>::Raw)_mm256_fmadd_ps((__m256)a.v, (__m256)b.v, (__m256)c.v)};
+  if constexpr (Bytes == 32 && std::is_same_v<S, double>)
+    return {(typename Vec<S, Bytes>::Raw)_mm256_fmadd_pd((__m256d)a.v, (__m256d)b.v, (__m256d)c.v)};
+  if constexpr (Bytes == 16 && std::is_same_v<S, float>)
+    return {(typename Vec<S, Bytes>::Raw)_mm_fmadd_ps((__m128)a.v, (__m128)b.v, (__m128)c.v)};
+  if constexpr (Bytes == 16 && std::is_same_v<S, double>)
+    return {(typename Vec<S, Bytes>::Raw)_mm_fmadd_pd((__m128d)a.v, (__m128d)b.v, (__m128d)c.v)};
+#endif
+  return {a.v * b.v + c.v};
+}
+
+template <class S, int Bytes>
+LOWRANK_INLINE Vec<S, Bytes> sqrt(Vec<S, Bytes> a) {
+#if defined(__AVX512F__)
+  if constexpr (Bytes == 64 && std::is_same_v<S, float>)
+    return {(typename Vec<S, Bytes>::Raw)_mm512_maskz_sqrt_ps(__mmask16(-1), (__m512)a.v)};
+  if constexpr (Bytes == 64 && std::is_same_v<S, double>)
+    return {(typename Vec<S, Bytes>::Raw)_mm512_maskz_sqrt_pd(__mmask8(-1), (__m512d)a.v)};
+#endif
+#if defined(__AVX__)
+  if constexpr (Bytes == 32 && std::is_same_v<S, float>)
+    return {(typename Vec<S, Bytes>::Raw)_mm256_sqrt_ps((__m256)a.v)};
+  if constexpr (Bytes == 32 && std::is_same_v<S, double>)
+    return {(typename Vec<S, Bytes>::Raw)_mm256_sqrt_pd((__m256d)a.v)};
+#endif
+#if defined(__SSE2__)
+  if constexpr (Bytes == 16 && std::is_same_v<S, float>)
+    return {(typename Vec<S, Bytes>::Raw)_mm_sqrt_ps((__m128)a.v)};
+  if constexpr (Bytes == 16 && std::is_same_v<S, double>)
+    return {(typename Vec<S, Bytes>::Raw)_mm_sqrt_pd((__m128d)a.v)};
+#endif
+  Vec<S, Bytes> r;
+  for (Index i = 0; i < Vec<S, Bytes>::lanes; ++i) r.v[i] = std::sqrt(a.v[i]);
+  return r;
+}
+
+template <class S, int Bytes>
+LOWRANK_INLINE Vec<S, Bytes> abs(Vec<S, Bytes> a) {
+  return {a.v < 0 ? -a.v : a.v};
+}
+
+/// -1, 0 or +1 per lane.
+template <class S, int Bytes>
+LOWRANK_INLINE Vec<S, Bytes> sign(Vec<S, Bytes> a) {
+  const auto zero = Vec<S, Bytes>::zero().v, one = Vec<S, Bytes>::all(S(1)).v;
+  return {a.v > zero ? one : (a.v < zero ? -one : zero)};
+}
+
+namespace detail {
+template <class S, int Bytes, std::size_t... I>
+LOWRANK_INLINE void interleave(const Vec<S, Bytes>& a, const Vec<S, Bytes>& b, Vec<S, Bytes>& low, Vec<S, Bytes>& high,
+                               std::index_sequence<I...>) {
+  constexpr std::size_t n = sizeof...(I);  // lanes; low = a0 b0 a1 b1 ..., high continues at a[n/2]
+  low.v = __builtin_shufflevector(a.v, b.v, (I / 2 + (I % 2) * n)...);
+  high.v = __builtin_shufflevector(a.v, b.v, (n / 2 + I / 2 + (I % 2) * n)...);
+}
+}  // namespace detail
+
+/// Transposes the lanes x lanes block x[0..lanes): log2(lanes) rounds of perfect shuffles.
+template <class S, int Bytes>
+LOWRANK_INLINE void transpose(Vec<S, Bytes>* x) {
+  constexpr Index n = Vec<S, Bytes>::lanes;
+  Vec<S, Bytes> y[n];
+  for (Index round = 1; round < n; round *= 2) {
+    for (Index i = 0; i < n / 2; ++i)
+      detail::interleave(x[i], x[i + n / 2], y[2 * i], y[2 * i + 1], std::make_index_sequence<std::size_t(n)>{});
+    for (Index i = 0; i < n; ++i) x[i] = y[i];
+  }
+}
+
+}  // namespace kernel
+}  // namespace lowrank

@@ -1,0 +1,219 @@
+// Matrix products on this library's terms: operands of any storage order and scalar, memory owned by the caller, and the
+// same bits for any thread count, tile or storage order.
+//
+// C = A B is cut along its inner dimension in blocks of 256. A is packed into panels as high as a gemm_tile, B is
+// staged as columns. One element of C is a chain of fused multiply-adds over each block, the blocks added in order:
+// nothing else about the cut (rows, columns, threads) can change it.
+//
+// Eigen's kernel (gebp) was the alternative. It packs both operands, picks the inner block from cache sizes and thread
+// count (so the bits change with either) and allocates; the tile below reaches the same rate or more (bench/gemm.cpp).
+#pragma once
+
+#include <algorithm>  // std::min, std::max
+
+#include <lowrank/core/buffer.hpp>
+#include <lowrank/core/parallel.hpp>
+#include <lowrank/linalg/operand.hpp>
+
+namespace lowrank::inline LOWRANK_ABI {
+namespace linalg {
+
+constexpr Index block_depth = 256;   // inner dimension of one packed block: part of the result's definition
+constexpr Index block_rows = 256;    // rows packed at a time; a multiple of every panel height
+constexpr Index tile_columns = 64;   // columns of the canonical matrix handled as one tile
+constexpr Index stage_padding = 16;  // keeps staged columns apart in the cache's sets
+
+/// Scratch of one thread: packed rows of A, staged columns of B, one tile for edges.
+template <class S>
+struct Scratch {
+  S* rows;   // block x block
+  S* stage;  // (block + padding) x block
+  S* edge;   // block x tile_cols for the last columns of B, then one tile of C
+};
+
+/// The scratch of all threads, sized for matrices whose dimensions do not exceed `largest`.
+template <class S, class K>
+class Team {
+ public:
+  Team() = default;
+  Team(Arena& arena, int threads, Index largest)
+      : block_(std::min(block_depth, (largest + tile_columns - 1) / tile_columns * tile_columns)), threads_(threads) {
+    block_ = std::max(block_, tile_columns);
+    memory_ = arena.take<S>(threads * stride());
+  }
+  int threads() const { return threads_; }
+  Index block_size() const { return block_ * block_; }
+  Scratch<S> operator[](int slot) const {
+    S* base = memory_ + slot * stride();
+    return {base, base + block_ * block_, base + block_ * (2 * block_ + stage_padding)};
+  }
+
+ private:
+  Index stride() const {
+    return block_ * (2 * block_ + stage_padding) + (block_ + 2 * K::template lanes<S>) * K::tile_cols;
+  }
+  S* memory_ = nullptr;
+  Index block_ = 0;
+  int threads_ = 1;
+};
+
+/// m rounded up to whole registers: the rows of a packed block.
+template <class K, class S>
+constexpr Index padded(Index m) {
+  constexpr Index L = K::template lanes<S>;
+  return (m + L - 1) / L * L;
+}
+
+namespace detail {
+
+/// Panels of 2 registers, the last of 1 if that is enough: row i of block A(i0.., k0..) lies in the panel that begins
+/// at packed + (i - i % height) * depth. Rows beyond m are zero.
+template <class K, class S, class A>
+void pack(const A& a, Index i0, Index m, Index k0, Index depth, S* packed, S* strip) {
+  constexpr Index L = K::template lanes<S>, wide = 16;
+  for (Index k = 0; k < depth; k += wide) {
+    const Index n = std::min(wide, depth - k);
+    a.load(i0, m, k0 + k, n, strip, m);
+    for (Index p = 0; p < m; p += 2 * L) {
+      const Index height = m - p > L ? 2 * L : L, rows = std::min(height, m - p);
+      S* panel = packed + p * depth + k * height;
+      for (Index j = 0; j < n; ++j, panel += height) {
+        std::memcpy(panel, strip + p + j * m, std::size_t(rows) * sizeof(S));
+        std::memset(panel + rows, 0, std::size_t(height - rows) * sizeof(S));
+      }
+    }
+  }
+}
+
+/// C (=, +=) A B, A packed m x depth, B(p, j) = b[p * bk + j * bj].
+template <class K, class S>
+void multiply(Index m, Index n, Index depth, const S* a, const S* b, Index bk, Index bj, S* c, Index ldc,
+              bool accumulate, S* edge) {
+  constexpr Index L = K::template lanes<S>, cols = K::tile_cols;
+  for (Index j = 0; j < n; j += cols) {
+    const Index width = std::min(cols, n - j);
+    const S* column = b + j * bj;
+    Index step_k = bk, step_j = bj;
+    if (width < cols) {  // the tile reads `cols` columns: give it zeros beyond the matrix
+      for (Index p = 0; p < depth; ++p)
+        for (Index q = 0; q < cols; ++q) edge[p * cols + q] = q < width ? column[p * bk + q * bj] : S(0);
+      column = edge;
+      step_k = cols;
+      step_j = 1;
+    }
+    for (Index i = 0; i < m; i += 2 * L) {
+      const Index height = m - i > L ? 2 * L : L, rows = std::min(height, m - i);
+      S* out = c + i + j * ldc;
+      S* tile = edge + depth * cols;
+      const bool whole = rows == height && width == cols;
+      if (height == 2 * L)
+        K::template gemm_tile<2>(depth, a + i * depth, column, step_k, step_j, whole ? out : tile, whole ? ldc : height,
+                                 whole && accumulate);
+      else
+        K::template gemm_tile<1>(depth, a + i * depth, column, step_k, step_j, whole ? out : tile, whole ? ldc : height,
+                                 whole && accumulate);
+      if (whole) continue;
+      for (Index q = 0; q < width; ++q)
+        for (Index p = 0; p < rows; ++p)
+          out[p + q * ldc] = accumulate ? out[p + q * ldc] + tile[p + q * height] : tile[p + q * height];
+    }
+  }
+}
+
+}  // namespace detail
+
+/// C = A B: A m x depth and B depth x n operands, C column-major with leading dimension ldc. Threads split the rows.
+template <class K, class S, class A, class B>
+void gemm(Index m, Index n, Index depth, const A& a, const B& b, S* c, Index ldc, const Team<S, K>& team) {
+  if (depth == 0)
+    for (Index j = 0; j < n; ++j) std::fill_n(c + j * ldc, m, S(0));
+  const Index side = m <= block_rows && n > m ? tile_columns : block_rows;  // enough pieces of C for two threads
+  const Index height = m <= block_rows ? std::min(m, side) : block_rows, width = std::min<Index>(n, block_rows);
+  const Index down = (m + height - 1) / std::max<Index>(height, 1), across = (n + width - 1) / std::max<Index>(width, 1);
+  lowrank::detail::for_each(down * across, team.threads(), [&](Index item, int slot) {
+    const Scratch<S> scratch = team[slot];
+    const Index i0 = item % down * height, rows = std::min(height, m - i0);
+    const Index j0 = item / down * width, cols = std::min(width, n - j0);
+    for (Index k0 = 0; k0 < depth; k0 += block_depth) {
+      const Index inner = std::min(block_depth, depth - k0), ld = inner + stage_padding;
+      detail::pack<K>(a, i0, rows, k0, inner, scratch.rows, scratch.stage);
+      const S* columns = scratch.stage;
+      Index bk = 1, bj = ld;
+      if constexpr (std::is_same_v<B, Strided<S, K>>) {
+        if (b.col_stride == 1) {  // rows of B are contiguous: the tile reads them where they are
+          columns = b.data + k0 * b.row_stride + j0;
+          bk = b.row_stride;
+          bj = 1;
+        }
+      }
+      if (columns == scratch.stage) b.load(k0, inner, j0, cols, scratch.stage, ld);
+      detail::multiply<K>(rows, cols, inner, scratch.rows, columns, bk, bj, c + i0 + j0 * ldc, ldc, k0 > 0, scratch.edge);
+    }
+  });
+}
+
+/// A basis P (d x r) packed for both directions. Each costs d * r copies a step, 1/k of the product it serves.
+template <class S, class K>
+struct PackedBasis {
+  Index d = 0, r = 0;
+  S* down = nullptr;  // P^T: blocks of 256 along d, each padded(r) x depth
+  S* up = nullptr;    // P: blocks of 256 along r, each padded(d) x depth
+
+  PackedBasis() = default;
+  PackedBasis(Arena& arena, Index dimension, Index rank)
+      : d(dimension), r(rank), down(arena.take<S>(padded<K, S>(r) * d)), up(arena.take<S>(padded<K, S>(d) * r)) {}
+
+  /// Packs P^T; P is an operand.
+  template <class A>
+  void pack_down(const A& transposed_basis, const Team<S, K>& team) const {
+    lowrank::detail::for_each((d + block_depth - 1) / block_depth, team.threads(), [&](Index b, int slot) {
+      const Index k0 = b * block_depth;
+      const Index depth = std::min(block_depth, d - k0);
+      for (Index i = 0; i < r; i += block_rows)
+        detail::pack<K>(transposed_basis, i, std::min(block_rows, r - i), k0, depth,
+                        down + padded<K, S>(r) * k0 + i * depth, team[slot].stage);
+    });
+  }
+  template <class A>
+  void pack_up(const A& basis, const Team<S, K>& team) const {
+    lowrank::detail::for_each((d + block_rows - 1) / block_rows, team.threads(), [&](Index b, int slot) {
+      const Index i0 = b * block_rows;
+      for (Index k0 = 0; k0 < r; k0 += block_depth) {
+        const Index depth = std::min(block_depth, r - k0);
+        detail::pack<K>(basis, i0, std::min(block_rows, d - i0), k0, depth, up + padded<K, S>(d) * k0 + i0 * depth,
+                        team[slot].stage);
+      }
+    });
+  }
+
+  /// R = P^T A for the w columns from j0: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null).
+  template <class A>
+  void project(const A& a, Index j0, Index w, S* R, double* energy, const Scratch<S>& scratch) const {
+    if (energy != nullptr) std::fill_n(energy, w, 0.0);
+    for (Index k0 = 0; k0 < d; k0 += block_depth) {
+      const Index depth = std::min(block_depth, d - k0), ld = depth + stage_padding;
+      a.load(k0, depth, j0, w, scratch.stage, ld);
+      if (energy != nullptr)
+        for (Index j = 0; j < w; ++j) energy[j] += K::sum_squares(depth, scratch.stage + j * ld);
+      detail::multiply<K>(r, w, depth, down + padded<K, S>(r) * k0, scratch.stage, 1, ld, R, r, k0 > 0, scratch.edge);
+    }
+  }
+
+  /// U = P N for w columns of N (leading dimension r), handed over in blocks: sink(i0, m, j, n, U, ld) gets rows
+  /// [i0, i0+m) of columns [j, j+n) in memory it may write to.
+  template <class Sink>
+  void lift(const S* N, Index w, const Scratch<S>& scratch, const Sink& sink) const {
+    for (Index i0 = 0; i0 < d; i0 += block_rows) {
+      const Index rows = std::min(block_rows, d - i0);
+      for (Index k0 = 0; k0 < r; k0 += block_depth) {
+        const Index depth = std::min(block_depth, r - k0);
+        detail::multiply<K>(rows, w, depth, up + padded<K, S>(d) * k0 + i0 * depth, N + k0, 1, r, scratch.rows, rows,
+                            k0 > 0, scratch.edge);
+      }
+      sink(i0, rows, Index(0), w, scratch.rows, rows);
+    }
+  }
+};
+
+}  // namespace linalg
+}  // namespace lowrank

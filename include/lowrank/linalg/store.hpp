@@ -1,0 +1,72 @@
+// Blocks of weights: read into the computing scalar, written back with the rounding that was asked for.
+#pragma once
+
+#include <cmath>  // std::floor, std::ldexp, std::ilogb
+
+#include <lowrank/core/rng.hpp>
+#include <lowrank/linalg/operand.hpp>
+
+namespace lowrank::inline LOWRANK_ABI {
+namespace linalg {
+
+/// How to round, and the counter that stochastic rounding is keyed by: (seed, step, element of the user's matrix).
+struct RoundingKey {
+  bool stochastic = false;
+  std::uint64_t seed = 0, step = 0;
+  Index row_weight = 1, col_weight = 0;  // element (i, j) of the canonical matrix has number i row_weight + j col_weight
+};
+
+namespace detail {
+
+/// x rounded to a neighbour in T, up with probability proportional to the distance: floor(x / ulp + u) ulp.
+template <class T>
+T round_stochastically(float x, float u) {
+  constexpr bool brain = std::is_same_v<T, Eigen::bfloat16>;
+  constexpr int mantissa = brain ? 7 : 10, smallest = brain ? -126 : -14;
+  if (x == 0 || !lowrank::detail::is_finite(double(x))) return T(x);
+  const int exponent = std::max(std::ilogb(x), smallest);
+  const double ulp = std::ldexp(1.0, exponent - mantissa);
+  return T(float(std::floor(double(x) / ulp + double(u)) * ulp));
+}
+
+}  // namespace detail
+
+/// S block <- W(i0.., j0..); column-major, leading dimension ld.
+template <class K, class S>
+void load_block(const Memory<void>& w, Index i0, Index m, Index j0, Index n, S* block, Index ld) {
+  with_scalar(w.dtype, [&]<class T>(T*) {
+    detail::load_block<S, K, T>(w.template at<T>(i0, j0), w.row_stride, w.col_stride, m, n, block, ld);
+  });
+}
+
+/// W(i0.., j0..) <- S block.
+template <class K, class S>
+void store_block(const S* block, Index ld, const Memory<void>& w, Index i0, Index m, Index j0, Index n,
+                 const RoundingKey& key) {
+  with_scalar(w.dtype, [&]<class T>(T*) {
+    T* out = w.template at<T>(i0, j0);
+    if constexpr (std::is_same_v<S, T>) {
+      if (w.row_stride == 1)
+        for (Index j = 0; j < n; ++j) std::memcpy(out + j * w.col_stride, block + j * ld, std::size_t(m) * sizeof(S));
+      else
+        K::transpose(m, n, block, ld, out, w.row_stride);
+    } else {
+      constexpr bool narrow = sizeof(T) == 2;
+      for (Index j = 0; j < n; ++j)
+        for (Index i = 0; i < m; ++i) {
+          const float x = float(block[i + j * ld]);
+          T& to = out[i * w.row_stride + j * w.col_stride];
+          to = T(x);
+          if constexpr (narrow) {
+            if (!key.stochastic) continue;
+            const Index element = (i0 + i) * key.row_weight + (j0 + j) * key.col_weight;
+            const float u = float(uniform_bits(key.seed, key.step, std::uint64_t(element)) >> 8) * 0x1p-24f;
+            to = detail::round_stochastically<T>(x, u);
+          }
+        }
+    }
+  });
+}
+
+}  // namespace linalg
+}  // namespace lowrank

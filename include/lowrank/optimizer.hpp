@@ -1,0 +1,206 @@
+// Optimizer: Projector x Rule x Lift, the one composition.
+//
+//   lowrank::Optimizer opt(W, lowrank::Subspace{.rank = 64, .refresh_every = 50},   // where the gradient lives
+//                             lowrank::AdamW{.beta2 = 0.95, .weight_decay = 0.1},   // what happens there
+//                             lowrank::BackProject{.scale = 0.25});                 // how it comes back
+//   for (int t = 0; t < steps; ++t) opt.step(W, gradient(W), {.lr = lr(t)});
+//
+// W gives the shape and, through compute_t, the scalar of the state; no reference to it is kept. An Optimizer is a
+// regular value: copies are checkpoints, moves are free, equality compares the bits of the state. The first step (or
+// load) allocates; later steps allocate nothing. Any matrix with storage will do: Matrix, Map, Ref, block or View, either
+// storage order, float, double, bf16 or half.
+// Threads: the caller's OpenMP, serial inside a parallel region. Different optimizers may step in different threads.
+#pragma once
+
+#include <lowrank/lift/back_project.hpp>
+#include <lowrank/optimizer/engine.hpp>
+
+namespace lowrank::inline LOWRANK_ABI {
+
+namespace detail {
+
+inline void check_step(const char* who, const Step& step) {
+  if (!is_finite(step.lr) || step.lr < 0) bad_argument(who, "lr = " + std::to_string(step.lr), "a finite number >= 0");
+  if (!is_finite(step.grad_scale)) bad_argument(who, "grad_scale = " + std::to_string(step.grad_scale), "a finite number");
+}
+
+/// What a view()-able matrix computes in.
+template <class M>
+using scalar_of = compute_t<typename decltype(view(std::declval<const M&>()))::Scalar>;
+
+}  // namespace detail
+
+template <class S, class P, class R, class L = BackProject, class K = kernel::Best>
+class Optimizer {
+  static_assert(std::is_same_v<S, float> || std::is_same_v<S, double>, "state is kept in float or double");
+  static_assert(kernel::Kernel<K>, "a kernel set provides the operations listed in lowrank/kernel/kernel.hpp");
+
+ public:
+  using Scalar = S;
+
+  /// For matrices of W's shape. Options are checked here: std::invalid_argument names the option and the rule. A rank
+  /// beyond the projected dimension is clamped (rank() tells). W must not be empty.
+  template <class M>
+  explicit Optimizer(const M& W, P projector, R rule = {}, L lift = {}, K = {})
+      : shape_(make_shape(view(W), projector)),
+        projector_(projector, shape_.d(), shape_.k()),
+        rule_(rule, projector_.core_rows(), projector_.core_cols()),
+        lift_(lift, shape_.d(), shape_.k()) {
+    static_assert(std::is_same_v<detail::scalar_of<M>, S>, "the state's scalar is the one W computes in");
+  }
+
+  /// One step: W <- W - update(G). W and G have the constructor's shape; their storage orders and scalars are free, as
+  /// long as both compute in the state's scalar. G is read, never written.
+  /// Throws std::invalid_argument (shapes, overlap, lr, options) before anything is touched. A gradient that is not
+  /// finite, or whose square overflows, changes nothing and is reported as skipped.
+  template <class MW, class MG>
+  Report step(MW&& W, const MG& G, const Step& step) {
+    return step_with(workspace_, std::forward<MW>(W), G, step);
+  }
+
+  /// The same with a workspace of the caller's, which several optimizers may share one after the other.
+  template <class MW, class MG>
+  Report step_with(Workspace& workspace, MW&& W, const MG& G, const Step& step) {
+    const auto w = view(W);
+    const auto g = view(G);
+    using W_scalar = typename decltype(w)::Scalar;
+    static_assert(!std::is_const_v<std::remove_pointer_t<decltype(w.data)>>, "the weight is written to: pass a non-const matrix");
+    static_assert(std::is_same_v<compute_t<W_scalar>, S>,
+                  "the weight computes in another scalar than this optimizer's state: construct the Optimizer from the weight");
+    static_assert(std::is_same_v<compute_t<typename decltype(g)::Scalar>, S> || std::is_same_v<S, double>,
+                  "a double gradient needs a double optimizer: pass G.cast<float>().eval()");
+    const char* who = "lowrank::Optimizer::step";
+    if (w.rows != shape_.rows || w.cols != shape_.cols) detail::bad_shape(who, w.rows, w.cols, shape_.rows, shape_.cols);
+    if (g.rows != shape_.rows || g.cols != shape_.cols) detail::bad_shape(who, g.rows, g.cols, shape_.rows, shape_.cols);
+    if (detail::overlap(w, g)) detail::bad_argument(who, "a weight and a gradient that overlap", "separate memory");
+    return run(workspace, shape_(w), shape_(g), step);
+  }
+
+  /// Options may be read and changed between steps, except rank and side.
+  P& projector() { return projector_.options(); }
+  R& rule() { return rule_.options(); }
+  L& lift() { return lift_.options(); }
+  const P& projector() const { return projector_.options(); }
+  const R& rule() const { return rule_.options(); }
+  const L& lift() const { return lift_.options(); }
+
+  Index rows() const { return shape_.rows; }
+  Index cols() const { return shape_.cols; }
+  Index rank() const { return projector_.rank(); }
+  std::uint64_t steps() const { return steps_; }
+  static constexpr const char* kernel_name() { return K::name; }
+
+  /// The state behind the words: basis, indices, error buffer; read-only.
+  const ProjectorState<P, S, K>& projection() const { return projector_; }
+  const LiftState<L, S, K>& lifting() const { return lift_; }
+
+  /// Bytes of everything that is kept between steps and grows with the matrix, plus the lift's numbers; counters of a
+  /// few bytes aside. Known before anything is allocated.
+  std::size_t state_bytes() const {
+    std::size_t bytes = 0;
+    const auto count = [&](const char*, const auto& field) {
+      if constexpr (requires { field.bytes(); }) bytes += field.bytes();
+    };
+    projector_.visit(count);
+    rule_.visit(count);
+    lift_.visit([&](const char* name, const auto& field) {
+      count(name, field);
+      if constexpr (!requires { field.bytes(); }) bytes += sizeof(field);
+    });
+    return bytes;
+  }
+  /// Bytes a step needs and forgets, with this many threads.
+  std::size_t workspace_bytes(int threads = detail::available_threads()) const {
+    Arena count;
+    (void)Pieces(count, projector_, shape_.d(), shape_.k(), threads);
+    return count.used();
+  }
+
+  /// Every field of the state, by name: f(name, Buffer<T>& or number&). What is saved, compared and counted.
+  void visit(auto&& f) { visit_state(*this, f); }
+  void visit(auto&& f) const { visit_state(*this, f); }
+
+  /// Allocates the state if that has not happened yet; the first step does it otherwise.
+  void allocate() {
+    if (allocated_) return;
+    Optimizer made(*this);  // all or nothing
+    made.visit([](const char*, auto& field) {
+      if constexpr (requires { field.allocate(); }) field.allocate();
+    });
+    made.projector_.begin();
+    made.allocated_ = true;
+    std::swap(*this, made);
+  }
+
+  /// Whether the user's matrix is transposed into the canonical d x k that state tensors are stored in.
+  bool transposed() const { return shape_.transposed; }
+
+  friend bool operator==(const Optimizer& a, const Optimizer& b) {
+    if (a.rows() != b.rows() || a.cols() != b.cols() || a.shape_.transposed != b.shape_.transposed) return false;
+    return bits(a) == bits(b);
+  }
+
+ private:
+  using Engine = detail::Engine<S, P, R, L, K>;
+  using Pieces = typename Engine::Pieces;
+
+  template <class T>
+  static detail::Canonical make_shape(const View<T>& w, const P& projector) {
+    if (w.rows == 0 || w.cols == 0)
+      detail::bad_argument("lowrank::Optimizer", detail::shape_text(w.rows, w.cols), "a matrix that is not empty");
+    if constexpr (ProjectorState<P, S, K>::whole_gradient) return detail::contiguous(w);
+    if constexpr (requires { projector.side; }) return detail::canonical(w.rows, w.cols, projector.side);
+    return {w.rows, w.cols, false};
+  }
+
+  Report run(Workspace& workspace, const linalg::Memory<void>& w, const linalg::Memory<const void>& g, const Step& step) {
+    detail::check_step("lowrank::Optimizer::step", step);
+    rule_.check();
+    lift_.check();
+    const int threads = workspace.threads();
+    Arena arena(workspace.reserve(workspace_bytes(threads)));
+    allocate();
+    Pieces pieces(arena, projector_, shape_.d(), shape_.k(), threads);
+    const linalg::RoundingKey key{step.rounding == Rounding::Stochastic, step.seed, steps_,
+                                  shape_.transposed ? 1 : shape_.cols, shape_.transposed ? shape_.cols : 1};
+    return Engine(projector_, rule_, lift_, pieces, step, shape_.d(), shape_.k()).run(w, g, steps_, key);
+  }
+
+  static void visit_state(auto& self, auto&& f) {
+    f("steps", self.steps_);
+    self.projector_.visit(f);
+    self.rule_.visit(f);
+    self.lift_.visit(f);
+  }
+  static std::vector<std::byte> bits(const Optimizer& o) {
+    std::vector<std::byte> out;
+    o.visit([&](const char*, const auto& field) {
+      const void* from = &field;
+      std::size_t n = sizeof(field);
+      if constexpr (requires { field.bytes(); }) {
+        from = field.data();
+        n = from == nullptr ? 0 : field.bytes();
+      }
+      out.resize(out.size() + n);
+      if (n > 0) std::memcpy(out.data() + out.size() - n, from, n);
+    });
+    return out;
+  }
+
+  detail::Canonical shape_;
+  ProjectorState<P, S, K> projector_;
+  RuleState<R, S, K> rule_;
+  LiftState<L, S, K> lift_;
+  std::uint64_t steps_ = 0;
+  bool allocated_ = false;
+  Workspace workspace_;
+};
+
+template <class M, class P, class R>
+Optimizer(const M&, P, R) -> Optimizer<detail::scalar_of<M>, P, R>;
+template <class M, class P, class R, class L>
+Optimizer(const M&, P, R, L) -> Optimizer<detail::scalar_of<M>, P, R, L>;
+template <class M, class P, class R, class L, class K>
+Optimizer(const M&, P, R, L, K) -> Optimizer<detail::scalar_of<M>, P, R, L, K>;
+
+}  // namespace lowrank

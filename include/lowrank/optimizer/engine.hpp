@@ -1,0 +1,296 @@
+// Engine: one step on one matrix, in phases (include/lowrank/DESIGN.md). Nothing is written before the decision, and
+// after it nothing can fail:
+//
+//   1 project   a due basis is renewed into the workspace; R = P^T A tile by tile, with every column's energy
+//   2 decide    not finite, or a square that overflows: nothing has changed, and the report says so
+//   3 rule      moments move to the new coordinates; N from R, per tile
+//   4 measure   lifts that scale the gradient need one norm over all tiles: partial sums, added in tile order
+//   5 write     W_J <- after (before W_J - lr gain (P coef_J + A_J diag(phi_J)))
+//
+// The gradient is read in phases 1 and, if the lift uses it, 5. No m x n temporary exists.
+#pragma once
+
+#include <limits>  // std::numeric_limits
+
+#include <lowrank/lift/lift.hpp>
+#include <lowrank/linalg/store.hpp>
+#include <lowrank/optimizer/canonical.hpp>
+#include <lowrank/optimizer/report.hpp>
+#include <lowrank/optimizer/workspace.hpp>
+#include <lowrank/projector/projector.hpp>
+#include <lowrank/rule/rule.hpp>
+
+namespace lowrank::inline LOWRANK_ABI {
+namespace detail {
+
+template <class P>
+concept TwoSided = requires { requires P::two_sided; };
+
+template <class S, class P, class R, class L, class K>
+class Engine {
+  using Projector = ProjectorState<P, S, K>;
+  using Rule = RuleState<R, S, K>;
+  using Lift = LiftState<L, S, K>;
+  using Source = linalg::Source<S, K>;
+  using Team = linalg::Team<S, K>;
+
+  static constexpr Index tile = linalg::tile_columns;
+
+ public:
+  /// The pieces a step cuts its workspace into; with a counting arena, how large it must be.
+  struct Pieces {
+    Team team;
+    typename Projector::Work projection;
+    linalg::TransportWork<S, K> transport;
+    S *core = nullptr, *direction = nullptr;  // R (r+8) x k; N r x k where R must survive
+    S *tiles = nullptr, *phi = nullptr;       // r x 64 per thread; k
+    double* energy = nullptr;                 // k
+    TileSums* sums = nullptr;                 // per tile
+
+    Pieces(Arena& arena, const Projector& p, Index d, Index k, int threads) : team(arena, threads, std::max(d, k)) {
+      if constexpr (!Projector::whole_gradient) {
+        const Index r = p.core_rows();
+        projection = typename Projector::Work(arena, p, threads);
+        transport = linalg::TransportWork<S, K>(arena, r, threads);
+        core = arena.take<S>((r + 8) * k);
+        if (Lift::needs_core) direction = arena.take<S>(r * k);
+        tiles = arena.take<S>(r * tile * threads);
+        if (Lift::uses_gradient) phi = arena.take<S>(k);
+        energy = arena.take<double>(k);
+      }
+      sums = arena.take<TileSums>((k + tile - 1) / tile);
+    }
+  };
+
+  Engine(Projector& projector, Rule& rule, Lift& lift, Pieces& pieces, const Step& step, Index d, Index k)
+      : projector_(projector), rule_(rule), lift_(lift), p_(pieces), step_(step), d_(d), k_(k) {}
+
+  Report run(const linalg::Memory<void>& w, const linalg::Memory<const void>& g, std::uint64_t& steps,
+             linalg::RoundingKey key) {
+    w_ = w;
+    a_ = Source{g, d_, k_, step_.grad_scale, nullptr};
+    key_ = key;
+    if constexpr (Lift::keeps_error) a_.error = lift_.error();
+    if (step_.grad_norm && !is_finite(*step_.grad_norm)) return {.skipped = true};
+    if constexpr (Projector::whole_gradient)
+      return run_whole(steps);
+    else
+      return run_projected(steps);
+  }
+
+ private:
+  // -- projected: phases 1 to 5 ---------------------------------------------------------------------------------------
+
+  Report run_projected(std::uint64_t& steps) {
+    Report report;
+    auto& work = p_.projection;
+    const bool due = projector_.due(steps);
+    if (due && !step_.grad_norm && !is_finite(gradient_energy())) return {.skipped = true};
+    report.refreshed = due && projector_.refresh(a_, p_.core, work, p_.team);
+    if (!report.refreshed) projector_.prepare(a_, work, p_.team);
+    TileSums total = project();
+    if constexpr (requires { projector_.worse(0.0, work); }) {
+      if (report.refreshed && is_finite(total.core) && projector_.worse(total.core, work)) {
+        report.refreshed = false;
+        projector_.prepare(a_, work, p_.team);
+        total = project();
+      }
+    }
+    S* core = p_.core;
+    if constexpr (TwoSided<Projector>) {
+      core = projector_.fold(p_.core, work, p_.team);
+      total.core = K::sum_squares(projector_.core_rows() * projector_.core_cols(), core);
+    }
+    if (!usable(total.gradient) || !usable(total.core)) return {.skipped = true};
+
+    // the decision: from here on the step happens
+    if (report.refreshed) {
+      if (steps > 0) rule_.transport(work.dense.change, p_.transport, p_.team);
+      projector_.commit(work);
+    }
+    ++steps;
+    rule_.advance();
+    report.grad_norm = std::sqrt(total.gradient);
+    report.captured = total.gradient > 0 ? total.core / total.gradient : 0;
+    projector_.observe(report.captured, report.refreshed);
+    const double reference = projector_.captured_at_refresh();
+    report.drift = reference > 0 && total.gradient > 0 ? 1 - report.captured / reference : 0;
+
+    gain_ = rule_.gain();
+    if constexpr (Lift::uses_projection) projector_.prepare_lift(work, p_.team);
+    if constexpr (TwoSided<Projector>) {
+      const Index r = projector_.core_rows();
+      rule_.direction(core, r, core, r, 0, r, 0, r);
+      for_tiles([&](Index t, Index j0, Index w, int slot) {
+        (void)t;
+        S* N = p_.tiles + slot * r * tile;
+        projector_.unfold(core, j0, w, N);
+        write(j0, w, core, N, slot);
+      });
+    } else if constexpr (Lift::uses_gradient) {
+      for_tiles([&](Index t, Index j0, Index w, int slot) {
+        S* N = direction(j0, w, slot);
+        p_.sums[t] = lift_.measure(w, projector_.core_rows(), core_at(j0), N, p_.energy + j0, p_.phi + j0);
+      });
+      lift_.limit(sum(), gain_, k_, p_.phi);
+      for_tiles([&](Index, Index j0, Index w, int slot) { write(j0, w, core_at(j0), direction_at(j0, slot), slot); });
+    } else {
+      for_tiles([&](Index, Index j0, Index w, int slot) {
+        if constexpr (Lift::keeps_error)
+          projector_.keep(a_, j0, w, core_at(j0), lift_.error(), slot, work, p_.team);
+        write(j0, w, core_at(j0), direction(j0, w, slot), slot);
+      });
+    }
+    return report;
+  }
+
+  TileSums project() {
+    const Index r = projector_.core_rows();
+    for_tiles([&](Index t, Index j0, Index w, int slot) {
+      projector_.project(a_, j0, w, core_at(j0), p_.energy + j0, slot, p_.projection, p_.team);
+      TileSums& sums = p_.sums[t];
+      sums = {};
+      for (Index j = 0; j < w; ++j) sums.gradient += p_.energy[j0 + j];
+      for (Index j = 0; j < w; ++j) sums.core += K::sum_squares(r, core_at(j0 + j));
+    });
+    return sum();
+  }
+
+  S* core_at(Index j) const { return p_.core + j * projector_.core_rows(); }
+  /// N_J: over R_J, beside it when R must survive, or in the thread's own tile when it is only measured.
+  S* direction_at(Index j0, int slot) const {
+    const Index r = projector_.core_rows();
+    if constexpr (Lift::needs_core) return p_.direction + j0 * r;
+    if constexpr (Lift::uses_gradient) return p_.tiles + slot * r * tile;
+    return core_at(j0);
+  }
+  S* direction(Index j0, Index w, int slot) {
+    const Index r = projector_.core_rows();
+    S* N = direction_at(j0, slot);
+    rule_.direction(core_at(j0), r, N, r, 0, r, j0, w);
+    return N;
+  }
+
+  void write(Index j0, Index w, const S* R, S* N, int slot) {
+    const auto scratch = p_.team[slot];
+    S* phi = Lift::uses_gradient ? p_.phi + j0 : nullptr;
+    if constexpr (Lift::uses_projection) {
+      lift_.coefficients(projector_.core_rows(), w, R, N, phi);
+      projector_.lift(N, j0, w, slot, p_.projection, p_.team, [&](Index i0, Index m, Index j, Index n, S* U, Index ld) {
+        if constexpr (Lift::uses_gradient) {
+          a_.load_gradient(i0, m, j0 + j, n, scratch.stage, m);
+          for (Index q = 0; q < n; ++q)
+            K::combine(m, double(phi[j + q]), scratch.stage + q * m, 1.0, U + q * ld, U + q * ld);
+        }
+        update(i0, m, j0 + j, n, U, ld, scratch.stage);
+      });
+    } else {
+      for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
+        const Index m = std::min(linalg::block_rows, d_ - i0);
+        S* U = scratch.rows;
+        a_.load_gradient(i0, m, j0, w, U, m);
+        for (Index q = 0; q < w; ++q) K::combine(m, double(phi[q]), U + q * m, 0.0, U + q * m, U + q * m);
+        update(i0, m, j0, w, U, m, scratch.stage);
+      }
+    }
+  }
+
+  // -- the whole gradient: two passes, or one when the caller knows the norm ---------------------------------------------
+
+  Report run_whole(std::uint64_t& steps) {
+    static_assert(!Projector::whole_gradient || (Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error),
+                  "Identity keeps the whole gradient: there is nothing to scale or feed back; use BackProject{}");
+    Report report;
+    if (!step_.grad_norm) {
+      const double energy = gradient_energy();
+      if (!usable(energy)) return {.skipped = true};
+      report.grad_norm = std::sqrt(energy);
+    }
+    ++steps;
+    rule_.advance();
+    gain_ = rule_.gain();
+    for_blocks([&](Index, Index i0, Index m, Index j0, Index w, int slot) {
+      const auto scratch = p_.team[slot];
+      S* N = scratch.rows;
+      const bool plain = a_.gradient.dtype == DtypeOf<S>::value && a_.gradient.row_stride == 1 && a_.scale == 1;
+      const S* A = plain ? a_.gradient.template at<S>(i0, j0) : scratch.stage;
+      if (!plain) a_.load_gradient(i0, m, j0, w, scratch.stage, m);
+      rule_.direction(A, plain ? a_.gradient.col_stride : m, N, m, i0, m, j0, w);
+      lift_.coefficients(m, w, N, N, nullptr);
+      update(i0, m, j0, w, N, m, scratch.stage);
+    });
+    return report;
+  }
+
+  // -- shared -----------------------------------------------------------------------------------------------------------
+
+  /// W block <- after (before W - lr gain U).
+  void update(Index i0, Index m, Index j0, Index n, const S* U, Index ld, S* block) {
+    const Decay decay = rule_.decay(step_.lr);
+    const double move = step_.lr * gain_;
+    if (w_.dtype == DtypeOf<S>::value && w_.row_stride == 1) {
+      for (Index j = 0; j < n; ++j)
+        K::update(m, w_.template at<S>(i0, j0 + j), U + j * ld, move, decay.before, decay.after);
+      return;
+    }
+    linalg::load_block<K>(w_, i0, m, j0, n, block, m);
+    for (Index j = 0; j < n; ++j) K::update(m, block + j * m, U + j * ld, move, decay.before, decay.after);
+    linalg::store_block<K>(block, m, w_, i0, m, j0, n, key_);
+  }
+
+  /// A square of this size fits the computing scalar. NaN and infinity do not.
+  static bool usable(double energy) { return is_finite(energy) && energy <= double(std::numeric_limits<S>::max()); }
+
+  double gradient_energy() {
+    const Index tiles = (k_ + tile - 1) / tile;
+    for (Index t = 0; t < tiles; ++t) p_.sums[t] = {};
+    for_tiles([&](Index t, Index j0, Index w, int slot) {
+      S* block = p_.team[slot].stage;
+      for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
+        const Index m = std::min(linalg::block_rows, d_ - i0);
+        a_.load_gradient(i0, m, j0, w, block, m);
+        for (Index j = 0; j < w; ++j) p_.sums[t].gradient += K::sum_squares(m, block + j * m);
+      }
+    });
+    return sum().gradient;
+  }
+
+  TileSums sum() const {
+    TileSums total;
+    for (Index t = 0; t < (k_ + tile - 1) / tile; ++t) total += p_.sums[t];
+    return total;
+  }
+
+  template <class F>
+  void for_tiles(const F& f) {
+    for_each((k_ + tile - 1) / tile, p_.team.threads(), [&](Index t, int slot) {
+      f(t, t * tile, std::min(tile, k_ - t * tile), slot);
+    });
+  }
+  /// Blocks of at most 64 KiB, long in the contiguous direction.
+  template <class F>
+  void for_blocks(const F& f) {
+    const Index budget = std::min<Index>(p_.team.block_size(), 16384);
+    const Index m = std::max<Index>(1, std::min(d_, budget));
+    const Index n = std::max<Index>(1, std::min({k_, budget / m, tile}));
+    const Index down = (d_ + m - 1) / m, across = (k_ + n - 1) / n;
+    for_each(down * across, p_.team.threads(), [&](Index b, int slot) {
+      const Index i0 = b % down * m, j0 = b / down * n;
+      f(b, i0, std::min(m, d_ - i0), j0, std::min(n, k_ - j0), slot);
+    });
+  }
+
+  Projector& projector_;
+  Rule& rule_;
+  Lift& lift_;
+  Pieces& p_;
+  const Step& step_;
+  Index d_, k_;
+  linalg::Memory<void> w_;
+  Source a_;
+  linalg::RoundingKey key_;
+  double gain_ = 1;
+};
+
+}  // namespace detail
+}  // namespace lowrank
