@@ -12,6 +12,9 @@
 // Threads: the caller's OpenMP, serial inside a parallel region. Different optimizers may step in different threads.
 #pragma once
 
+#include <utility>  // std::declval, std::forward, std::swap
+#include <vector>   // std::vector
+
 #include <lowrank/lift/back_project.hpp>
 #include <lowrank/optimizer/engine.hpp>
 
@@ -127,9 +130,11 @@ class Optimizer {
     made.visit([](const char*, auto& field) {
       if constexpr (requires { field.allocate(); }) field.allocate();
     });
-    made.projector_.begin();
-    made.allocated_ = true;
-    std::swap(*this, made);
+    if constexpr (requires { made.projector_.begin(); }) made.projector_.begin();
+    std::swap(projector_, made.projector_);
+    std::swap(rule_, made.rule_);
+    std::swap(lift_, made.lift_);
+    allocated_ = true;
   }
 
   /// Whether the user's matrix is transposed into the canonical d x k that state tensors are stored in.

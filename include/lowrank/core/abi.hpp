@@ -32,6 +32,7 @@
 #define LOWRANK_JOIN(a, b, c) LOWRANK_JOIN_(a, b, c)
 #define LOWRANK_ABI LOWRANK_JOIN(LOWRANK_ISA, LOWRANK_THREADS, LOWRANK_MATH)
 
+#define LOWRANK_NOINLINE __attribute__((noinline))
 #define LOWRANK_COLD __attribute__((noinline, cold))
 #define LOWRANK_INLINE inline __attribute__((always_inline))
 #define LOWRANK_LAMBDA_INLINE __attribute__((always_inline))

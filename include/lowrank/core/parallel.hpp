@@ -24,6 +24,13 @@ inline int available_threads() {
 #endif
 }
 
+/// Compiled once for both loops below: inlined into each, a sum could be contracted to fused operations in one of them
+/// only, and its last bit would tell how many threads there were.
+template <class F>
+LOWRANK_NOINLINE void invoke(const F& f, Index i, int slot) {
+  f(i, slot);
+}
+
 template <class F>
 void for_each(Index n, int threads, const F& f) {
 #if defined(_OPENMP)
@@ -32,13 +39,13 @@ void for_each(Index n, int threads, const F& f) {
   const int team = std::min(threads, available_threads());
   if (team > 1 && n > 1) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(team)
-    for (Index i = 0; i < n; ++i) f(i, omp_get_thread_num());
+    for (Index i = 0; i < n; ++i) invoke(f, i, omp_get_thread_num());
     return;
   }
 #else
   (void)threads;
 #endif
-  for (Index i = 0; i < n; ++i) f(i, 0);
+  for (Index i = 0; i < n; ++i) invoke(f, i, 0);
 }
 
 }  // namespace detail

@@ -18,9 +18,10 @@ struct Canonical {
   Index d() const { return transposed ? cols : rows; }
   Index k() const { return transposed ? rows : cols; }
 
-  template <class Void, class T>
-  linalg::Memory<Void> operator()(const View<T>& v) const {
-    return {v.data, DtypeOf<std::remove_const_t<T>>::value, transposed ? v.col_stride : v.row_stride,
+  template <class T>
+  auto operator()(const View<T>& v) const {
+    using Void = std::conditional_t<std::is_const_v<T>, const void, void>;
+    return linalg::Memory<Void>{v.data, DtypeOf<std::remove_const_t<T>>::value, transposed ? v.col_stride : v.row_stride,
             transposed ? v.row_stride : v.col_stride};
   }
 };

@@ -26,11 +26,11 @@ namespace detail {
 template <class P>
 concept TwoSided = requires { requires P::two_sided; };
 
-template <class S, class P, class R, class L, class K>
+template <class S, class ProjectorOptions, class RuleOptions, class LiftOptions, class K>
 class Engine {
-  using Projector = ProjectorState<P, S, K>;
-  using Rule = RuleState<R, S, K>;
-  using Lift = LiftState<L, S, K>;
+  using Projector = ProjectorState<ProjectorOptions, S, K>;
+  using Rule = RuleState<RuleOptions, S, K>;
+  using Lift = LiftState<LiftOptions, S, K>;
   using Source = linalg::Source<S, K>;
   using Team = linalg::Team<S, K>;
 

@@ -1,0 +1,19 @@
+#include <support/policies_parts.hpp>
+
+namespace support {
+
+template <class S>
+const std::vector<Policy<S>>& policies() {
+  static const std::vector<Policy<S>> all = [] {
+    std::vector<Policy<S>> list;
+    for (auto part : {identity_policies<S>(), subspace_policies<S>(), exact_policies<S>(), index_policies<S>()})
+      list.insert(list.end(), part.begin(), part.end());
+    return list;
+  }();
+  return all;
+}
+
+template const std::vector<Policy<float>>& policies<float>();
+template const std::vector<Policy<double>>& policies<double>();
+
+}  // namespace support
