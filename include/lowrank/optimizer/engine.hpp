@@ -71,7 +71,7 @@ class Engine {
     a_ = Source{g, d_, k_, step_.grad_scale, nullptr};
     key_ = key;
     if constexpr (Lift::keeps_error) a_.error = lift_.error();
-    if (step_.grad_norm && !is_finite(*step_.grad_norm)) return {.skipped = true};
+    if (step_.grad_norm && !usable(square(*step_.grad_norm * step_.grad_scale))) return {.skipped = true};
     if constexpr (Projector::whole_gradient)
       return run_whole(steps);
     else
@@ -240,6 +240,8 @@ class Engine {
 
   /// A square of this size fits the computing scalar. NaN and infinity do not.
   static bool usable(double energy) { return is_finite(energy) && energy <= double(std::numeric_limits<S>::max()); }
+
+  static double square(double x) { return x * x; }
 
   double gradient_energy() {
     const Index tiles = (k_ + tile - 1) / tile;
