@@ -28,13 +28,12 @@ class ProjectorState<Dct, S, K> {
 
   ProjectorState() = default;
   ProjectorState(const Dct& options, Index d, Index k)
-      : options_(options), plan_(d), indices_(detail::checked_rank("lowrank::Dct", options, d), 1), d_(d), k_(k) {
+      : options_(options), plan_(d), indices_(Buffer<std::int32_t>::shaped(detail::checked_rank("lowrank::Dct", options, d), 1)), d_(d), k_(k) {
     if (options.route != DctRoute::Fast) {
       table_ = Buffer<S>(4 * d, 1);
       for (Index t = 0; t < 4 * d; ++t)
         table_[t] = S(std::sqrt(2 / double(d)) * std::cos(3.14159265358979323846 * double(t) / double(2 * d)));
     }
-    for (Index i = 0; i < indices_.size(); ++i) indices_[i] = std::int32_t(i);
   }
 
   struct Dense {
@@ -67,6 +66,11 @@ class ProjectorState<Dct, S, K> {
       slot_of = arena.take<std::int32_t>(p.d_);
     }
   };
+
+  /// The state was just allocated: the lowest frequencies until the first gradient that is not zero.
+  void begin() {
+    for (Index i = 0; i < indices_.size(); ++i) indices_[i] = std::int32_t(i);
+  }
 
   Dct& options() { return options_; }
   const Dct& options() const { return options_; }
@@ -169,7 +173,6 @@ class ProjectorState<Dct, S, K> {
     }
   }
 
-  void begin() {}
   void commit(Work& work) { std::memcpy(indices_.data(), work.candidate, indices_.bytes()); }
   void observe(double captured, bool refreshed) { freshness_.observe(captured, refreshed, options_.refresh_on_drift); }
   void visit(auto&& f) { visit_state(*this, f); }
