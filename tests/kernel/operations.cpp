@@ -1,0 +1,298 @@
+// Every operation of every kernel set this program is compiled for, against its formula in long double: sizes that end
+// anywhere in a register, pointers of any alignment, nothing written beyond n, and the same bits wherever a number lies.
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "support/catch.hpp"
+
+#include <lowrank/kernel/kernel.hpp>
+
+using lowrank::Index;
+namespace kernel = lowrank::kernel;
+
+namespace {
+
+template <class S, class K>
+struct Case {
+  using Scalar = S;
+  using Kernel = K;
+};
+#if LOWRANK_VECTOR_BYTES >= 64
+#define CASES                                                                                               \
+  (Case<float, kernel::Portable>), (Case<double, kernel::Portable>), (Case<float, kernel::Avx2>),           \
+      (Case<double, kernel::Avx2>), (Case<float, kernel::Avx512>), (Case<double, kernel::Avx512>)
+#elif LOWRANK_VECTOR_BYTES >= 32
+#define CASES                                                                                               \
+  (Case<float, kernel::Portable>), (Case<double, kernel::Portable>), (Case<float, kernel::Avx2>),           \
+      (Case<double, kernel::Avx2>)
+#else
+#define CASES (Case<float, kernel::Portable>), (Case<double, kernel::Portable>)
+#endif
+
+using Real = long double;
+constexpr Index largest = 67, guard = 16;
+
+/// n values at an offset, a guard of a known value around them.
+template <class S>
+class Array {
+ public:
+  Array(Index n, Index offset, unsigned seed) : n_(n), offset_(guard + offset) {
+    values_.assign(std::size_t(n + offset + 2 * guard), mark);
+    std::mt19937 generator(seed);
+    std::normal_distribution<double> normal;
+    for (Index i = 0; i < n; ++i) (*this)[i] = S(normal(generator));
+  }
+  S* data() { return values_.data() + offset_; }
+  S& operator[](Index i) { return values_[std::size_t(offset_ + i)]; }
+  S operator[](Index i) const { return values_[std::size_t(offset_ + i)]; }
+  void square() {
+    for (Index i = 0; i < n_; ++i) (*this)[i] *= (*this)[i];
+  }
+  bool guarded() const {
+    for (Index i = 0; i < Index(values_.size()); ++i)
+      if ((i < offset_ || i >= offset_ + n_) && values_[std::size_t(i)] != mark) return false;
+    return true;
+  }
+  bool same_bits(Index begin, const Array& other, Index other_begin, Index n) const {
+    return std::memcmp(values_.data() + offset_ + begin, other.values_.data() + other.offset_ + other_begin,
+                       std::size_t(n) * sizeof(S)) == 0;
+  }
+
+ private:
+  static constexpr S mark = S(-77.25);
+  Index n_, offset_;
+  std::vector<S> values_;
+};
+
+/// Elementwise laws of one operation. run(n, arrays) applies it to three arrays; expected(i, arrays) gives for each the
+/// exact value and the sum of the magnitudes added up, of which `ulps` epsilon are allowed.
+struct Expected {
+  Real value, size;
+};
+
+template <class S, class Run, class Expect>
+void check_elementwise(double ulps, const Run& run, const Expect& expect) {
+  using Arrays = std::array<Array<S>, 4>;
+  const auto make = [](Index n, Index offset) {
+    Arrays a{Array<S>(n, offset, 1), Array<S>(n, offset, 2), Array<S>(n, offset, 3), Array<S>(n, offset, 4)};
+    a[2].square();
+    return a;
+  };
+  const Real eps = std::numeric_limits<S>::epsilon();
+  for (Index n = 0; n <= largest; ++n) {
+    Arrays aligned = make(n, 0);
+    run(n, aligned);
+    for (Index offset = 0; offset < 4; ++offset) {
+      const Arrays before = make(n, offset);
+      Arrays after = before;
+      run(n, after);
+      for (const auto& array : after) REQUIRE(array.guarded());
+      for (std::size_t k = 0; k < 4; ++k) REQUIRE(after[k].same_bits(0, aligned[k], 0, n));
+      for (Index i = 0; i < n; ++i) {
+        const std::array<Expected, 4> exact = expect(before[0][i], before[1][i], before[2][i], before[3][i]);
+        for (std::size_t k = 0; k < 4; ++k) {
+          CAPTURE(n, offset, i, k);
+          REQUIRE(std::abs(Real(after[k][i]) - exact[k].value) <= Real(ulps) * eps * exact[k].size);
+        }
+      }
+    }
+    // the last element alone: the same bits as at the end of n
+    if (n > 0) {
+      Arrays one = make(n, 0);
+      for (auto& array : one) array[0] = array[n - 1];
+      run(1, one);
+      for (std::size_t k = 0; k < 4; ++k) REQUIRE(one[k].same_bits(0, aligned[k], n - 1, 1));
+    }
+  }
+}
+
+Expected same(Real x) { return {x, 0}; }
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("adam", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  const double beta1 = 0.9, beta2 = 0.997, epsilon = 1e-3;
+  const Real b1 = S(beta1), c1 = S(1 - beta1), b2 = S(beta2), c2 = S(1 - beta2), e = S(epsilon);
+  check_elementwise<S>(
+      8, [&](Index n, auto& a) { K::adam(n, a[0].data(), a[1].data(), a[2].data(), a[3].data(), beta1, beta2, epsilon); },
+      [&](Real g, Real m, Real v, Real) {
+        const Real first = b1 * m + c1 * g, second = b2 * v + c2 * g * g, below = std::sqrt(second) + e;
+        const Real size = std::abs(b1 * m) + std::abs(c1 * g);
+        return std::array{same(g), Expected{first, size}, Expected{second, second}, Expected{first / below, size / below}};
+      });
+}
+
+TEMPLATE_TEST_CASE("momentum", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  const Real mu = S(0.95), c = S(0.3);
+  for (const bool nesterov : {false, true})
+    check_elementwise<S>(
+        3, [&](Index n, auto& a) { K::momentum(n, a[0].data(), a[1].data(), a[3].data(), 0.95, 0.3, nesterov); },
+        [&](Real g, Real m, Real v, Real) {
+          const Real first = mu * m + c * g, size = std::abs(mu * m) + std::abs(c * g);
+          return std::array{same(g), Expected{first, size}, same(v),
+                            nesterov ? Expected{g + mu * first, std::abs(g) + size} : Expected{first, size}};
+        });
+}
+
+TEMPLATE_TEST_CASE("lion", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  const Real b1 = S(0.9), c1 = S(1 - 0.9), b2 = S(0.99), c2 = S(1 - 0.99);
+  check_elementwise<S>(
+      3, [&](Index n, auto& a) { K::lion(n, a[0].data(), a[1].data(), a[3].data(), 0.9, 0.99); },
+      [&](Real g, Real m, Real v, Real) {
+        const Real mix = b1 * m + c1 * g, near = 4 * Real(std::numeric_limits<S>::epsilon()) * (std::abs(m) + std::abs(g));
+        const Expected direction{Real(mix > 0 ? 1 : -1), std::abs(mix) < near ? Real(1e30) : Real(0)};
+        return std::array{same(g), Expected{b2 * m + c2 * g, std::abs(b2 * m) + std::abs(c2 * g)}, same(v), direction};
+      });
+}
+
+TEMPLATE_TEST_CASE("the sign of zero is zero", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  S g[3] = {0, S(-0.0), 1}, m[3] = {0, S(-0.0), S(-9)}, out[3] = {5, 5, 5};
+  K::lion(3, g, m, out, 0.5, 0.5);
+  CHECK(out[0] == 0);
+  CHECK(out[1] == 0);
+  CHECK(out[2] == -1);
+}
+
+TEMPLATE_TEST_CASE("update", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  const Real step = S(0.01), before = S(0.9), after = S(1.25);
+  check_elementwise<S>(
+      3, [&](Index n, auto& a) { K::update(n, a[1].data(), a[0].data(), 0.01, 0.9, 1.25); },
+      [&](Real u, Real w, Real v, Real x) {
+        return std::array{same(u), Expected{after * (before * w - step * u), 2 * (std::abs(w) + std::abs(u))}, same(v),
+                          same(x)};
+      });
+}
+
+TEMPLATE_TEST_CASE("combine", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  const Real alpha = S(0.7), beta = S(-1.3);
+  check_elementwise<S>(
+      2, [&](Index n, auto& a) { K::combine(n, 0.7, a[0].data(), -1.3, a[1].data(), a[3].data()); },
+      [&](Real x, Real y, Real v, Real) {
+        return std::array{same(x), same(y), same(v),
+                          Expected{alpha * x + beta * y, std::abs(alpha * x) + std::abs(beta * y)}};
+      });
+  check_elementwise<S>(  // in place
+      2, [&](Index n, auto& a) { K::combine(n, 0.7, a[0].data(), -1.3, a[1].data(), a[1].data()); },
+      [&](Real x, Real y, Real v, Real z) {
+        return std::array{same(x), Expected{alpha * x + beta * y, std::abs(alpha * x) + std::abs(beta * y)}, same(v),
+                          same(z)};
+      });
+  check_elementwise<S>(  // beta = 0: y is not read
+      1, [&](Index n, auto& a) { K::combine(n, 0.7, a[0].data(), 0.0, static_cast<const S*>(nullptr), a[3].data()); },
+      [&](Real x, Real y, Real v, Real) { return std::array{same(x), same(y), same(v), Expected{alpha * x, std::abs(x)}}; });
+}
+
+TEMPLATE_TEST_CASE("sums", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  const Real eps = std::numeric_limits<S>::epsilon();
+  for (Index n = 0; n <= 1100; n += n < largest ? 1 : 103) {
+    CAPTURE(n);
+    const double squares = K::sum_squares(n, Array<S>(n, 0, 9).data()), sizes = K::sum_abs(n, Array<S>(n, 0, 9).data());
+    for (Index offset = 0; offset < 4; ++offset) {
+      Array<S> x(n, offset, 9);
+      REQUIRE(K::sum_squares(n, x.data()) == squares);
+      REQUIRE(K::sum_abs(n, x.data()) == sizes);
+      Real square = 0, size = 0;
+      for (Index i = 0; i < n; ++i) {
+        square += Real(x[i]) * Real(x[i]);
+        size += std::abs(Real(x[i]));
+      }
+      REQUIRE(std::abs(Real(squares) - square) <= 40 * eps * square);
+      REQUIRE(std::abs(Real(sizes) - size) <= 40 * eps * size);
+    }
+  }
+  std::vector<S> huge(100, std::numeric_limits<S>::max() / 4);
+  CHECK_FALSE(std::isfinite(K::sum_squares(100, huge.data())));
+}
+
+TEMPLATE_TEST_CASE("scores per element", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  for (Index n = 0; n <= largest; ++n)
+    for (Index offset = 0; offset < 4; ++offset) {
+      Array<S> x(n, offset, 9);
+      Array<double> sizes(n, offset, 10), squares = sizes;
+      const Array<double> before = sizes;
+      K::add_abs(n, x.data(), sizes.data());
+      K::add_squares(n, x.data(), squares.data());
+      REQUIRE((sizes.guarded() && squares.guarded()));
+      for (Index i = 0; i < n; ++i) {
+        const double value = double(x[i]);
+        REQUIRE(sizes[i] == before[i] + std::abs(value));
+        REQUIRE(std::abs(squares[i] - (before[i] + value * value)) <= 1e-15 * (std::abs(before[i]) + value * value));
+      }
+    }
+}
+
+TEMPLATE_TEST_CASE("transpose", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  for (Index rows = 0; rows <= 35; ++rows)
+    for (Index cols = 0; cols <= 35; ++cols) {
+      const Index lds = rows + 3, ldd = cols + 1;
+      Array<S> from(lds * 35, rows % 4, 11), to(ldd * rows, cols % 4, 12);
+      const Array<S> before = to;
+      K::transpose(rows, cols, from.data(), lds, to.data(), ldd);
+      REQUIRE(to.guarded());
+      for (Index i = 0; i < rows; ++i)
+        for (Index j = 0; j < ldd; ++j)
+          REQUIRE(to[j + i * ldd] == (j < cols ? from[i + j * lds] : before[j + i * ldd]));
+    }
+}
+
+namespace {
+
+template <int registers, class S, class K>
+void check_tile() {
+  constexpr Index m = registers * K::template lanes<S>, n = K::tile_cols, ldc = m + 5;
+  const Real eps = std::numeric_limits<S>::epsilon();
+  for (Index depth : {0, 1, 2, 7, 64, 67, 256})
+    for (const auto& [bk, bj] : {std::pair<Index, Index>{1, depth + 3}, {n + 2, 1}})
+      for (Index offset = 0; offset < 4; ++offset) {
+        Array<S> a(m * depth, offset, 1), b((depth + 3) * (n + 2), offset, 2), c(ldc * (n - 1) + m, offset, 3);
+        const Array<S> before = c;
+        for (const bool accumulate : {false, true}) {
+          c = before;
+          K::template gemm_tile<registers>(depth, a.data(), b.data(), bk, bj, c.data(), ldc, accumulate);
+          REQUIRE(c.guarded());
+          for (Index j = 0; j < n; ++j)
+            for (Index i = 0; i < (j + 1 < n ? ldc : m); ++i) {
+              if (i >= m) {
+                REQUIRE(c[i + j * ldc] == before[i + j * ldc]);
+                continue;
+              }
+              Real sum = accumulate ? Real(before[i + j * ldc]) : 0, size = std::abs(sum);
+              for (Index p = 0; p < depth; ++p) {
+                const Real term = Real(a[i + p * m]) * Real(b[p * bk + j * bj]);
+                sum += term;
+                size += std::abs(term);
+              }
+              REQUIRE(std::abs(Real(c[i + j * ldc]) - sum) <= Real(depth + 2) * eps * size);
+            }
+        }
+      }
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("gemm_tile", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  check_tile<1, S, K>();
+  check_tile<2, S, K>();
+}
