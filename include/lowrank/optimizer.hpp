@@ -17,6 +17,7 @@
 
 #include <lowrank/lift/back_project.hpp>
 #include <lowrank/optimizer/engine.hpp>
+#include <lowrank/optimizer/state_file.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 
@@ -45,10 +46,7 @@ class Optimizer {
   /// beyond the projected dimension is clamped (rank() tells). W must not be empty.
   template <class M>
   explicit Optimizer(const M& W, P projector, R rule = {}, L lift = {}, K = {})
-      : shape_(make_shape(view(W), projector)),
-        projector_(projector, shape_.d(), shape_.k()),
-        rule_(rule, projector_.core_rows(), projector_.core_cols()),
-        lift_(lift, shape_.d(), shape_.k()) {
+      : Optimizer(make_shape(view(W), projector), projector, rule, lift) {
     static_assert(std::is_same_v<detail::scalar_of<M>, S>, "the state's scalar is the one W computes in");
   }
 
@@ -131,10 +129,75 @@ class Optimizer {
       if constexpr (requires { field.allocate(); }) field.allocate();
     });
     if constexpr (requires { made.projector_.begin(); }) made.projector_.begin();
-    std::swap(projector_, made.projector_);
-    std::swap(rule_, made.rule_);
-    std::swap(lift_, made.lift_);
-    allocated_ = true;
+    made.allocated_ = true;
+    adopt(std::move(made));
+  }
+
+  /// Writes the state and all options to one safetensors file, through a temporary and a rename.
+  void save(const std::filesystem::path& path, const std::string& name = "weight") const {
+    if (!allocated_) {
+      Optimizer made(*this);
+      made.allocate();
+      return made.save(path, name);
+    }
+    detail::StateWriter writer;
+    put(writer, name);
+    writer.write(path);
+  }
+  /// Replaces the state by a file's. The shape, the scalar and every option but the rank must be the file's; the storage
+  /// order of the weight need not. Throws std::runtime_error saying what differs or is damaged, and then changes nothing.
+  void load(const std::filesystem::path& path, const std::string& name = "weight") {
+    detail::StateReader reader(path);
+    Optimizer made = get(reader, name);
+    reader.finish();
+    adopt(std::move(made));
+  }
+
+  /// The parts of save() and load() for files of several parameters.
+  void put(detail::StateWriter& writer, const std::string& name) const {
+    io::Json json = io::Json::object();
+    json.set("scalar", io::Json::string(detail::tensor_type<S>()));
+    json.set("rows", io::Json::number(rows())).set("cols", io::Json::number(cols()));
+    json.set("transposed", io::Json::number(int(shape_.transposed)));
+    json.set("projector", detail::describe(projector())).set("rule", detail::describe(rule()));
+    json.set("lift", detail::describe(lift()));
+    writer.begin(name, std::move(json));
+    visit(writer);
+  }
+  Optimizer get(detail::StateReader& reader, const std::string& name) const {
+    const io::Json& json = reader.begin(name);
+    const std::string shape = reader.entry(json, "rows") + "x" + reader.entry(json, "cols");
+    if (shape != detail::shape_text(rows(), cols()))
+      reader.fail("'" + name + "' is " + shape + ", expected " + detail::shape_text(rows(), cols()));
+    if (reader.entry(json, "scalar") != detail::tensor_type<S>())
+      reader.fail("'" + name + "' has state in " + reader.entry(json, "scalar") + ", expected " + detail::tensor_type<S>());
+    std::string differences;
+    P options = projector();
+    const std::int64_t rank = reader.compare(json, "projector", options, differences);
+    reader.compare(json, "rule", rule(), differences);
+    reader.compare(json, "lift", lift(), differences);
+    if (!differences.empty()) reader.fail("options differ:" + differences);
+    if constexpr (requires { options.rank; }) options.rank = rank;
+
+    Optimizer made(shape_, options, rule(), lift());
+    const bool turn = reader.entry(json, "transposed") != std::to_string(int(shape_.transposed));
+    if (turn && !ProjectorState<P, S, K>::whole_gradient) reader.fail("'" + name + "' is projected on its other side");
+    made.visit([&](const char* field, auto& value) { reader.read(field, value, turn); });
+    made.allocated_ = true;
+    const auto valid = [&](const auto& state) {
+      if constexpr (requires { state.valid(); })
+        if (!state.valid()) reader.fail("the state of '" + name + "' is damaged");
+    };
+    valid(made.projector_), valid(made.rule_);
+    return made;
+  }
+  /// Takes another's state and options; the workspace stays.
+  void adopt(Optimizer&& other) {
+    std::swap(projector_, other.projector_);
+    std::swap(rule_, other.rule_);
+    std::swap(lift_, other.lift_);
+    std::swap(steps_, other.steps_);
+    allocated_ = other.allocated_;
   }
 
   /// Whether the user's matrix is transposed into the canonical d x k that state tensors are stored in.
@@ -148,6 +211,12 @@ class Optimizer {
  private:
   using Engine = detail::Engine<S, P, R, L, K>;
   using Pieces = typename Engine::Pieces;
+
+  Optimizer(const detail::Canonical& shape, P projector, R rule, L lift)
+      : shape_(shape),
+        projector_(projector, shape_.d(), shape_.k()),
+        rule_(rule, projector_.core_rows(), projector_.core_cols()),
+        lift_(lift, shape_.d(), shape_.k()) {}
 
   template <class T>
   static detail::Canonical make_shape(const View<T>& w, const P& projector) {

@@ -36,6 +36,8 @@ class Erased final : public Stepper<S> {
     });
     return out;
   }
+  void save(const std::filesystem::path& path) const override { optimizer_.save(path); }
+  void load(const std::filesystem::path& path) override { optimizer_.load(path); }
   std::size_t state_bytes() const override { return optimizer_.state_bytes(); }
   std::size_t workspace_bytes(int threads) const override { return optimizer_.workspace_bytes(threads); }
   Index rank() const override { return optimizer_.rank(); }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -36,6 +37,8 @@ class Stepper {
   virtual void allocate() = 0;
   /// Every field of the state, by name.
   virtual std::map<std::string, Bytes> fields() const = 0;
+  virtual void save(const std::filesystem::path& path) const = 0;
+  virtual void load(const std::filesystem::path& path) = 0;
   virtual std::size_t state_bytes() const = 0;
   virtual std::size_t workspace_bytes(int threads) const = 0;
   virtual Index rank() const = 0;

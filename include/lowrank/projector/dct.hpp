@@ -72,6 +72,13 @@ class ProjectorState<Dct, S, K> {
     for (Index i = 0; i < indices_.size(); ++i) indices_[i] = std::int32_t(i);
   }
 
+  /// Whether a state that was read from a file can be one: ascending indices below d.
+  bool valid() const {
+    for (Index i = 0; i < indices_.size(); ++i)
+      if (indices_[i] < (i == 0 ? 0 : indices_[i - 1] + 1) || indices_[i] >= d_) return false;
+    return freshness_.valid();
+  }
+
   Dct& options() { return options_; }
   const Dct& options() const { return options_; }
   Index rank() const { return indices_.rows(); }

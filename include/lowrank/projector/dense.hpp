@@ -74,6 +74,7 @@ class DenseProjector {
   void begin() {
     for (Index i = 0; i < basis_.cols(); ++i) basis_(i, i) = S(1);
   }
+  bool valid() const { return freshness_.valid(); }
   template <class Work>
   void commit(Work& work) {
     std::memcpy(basis_.data(), work.dense.candidate, basis_.bytes());

@@ -68,7 +68,7 @@ class ProjectorState<Gaussian, S, K> {
   void lift(const S* N, Index, Index w, int slot, const Work& work, const Team& team, const Sink& sink) const {
     work.dense.packed.lift(N, w, team[slot], sink);
   }
-  void begin() {}
+  bool valid() const { return freshness_.pending <= 1; }  // P is not orthonormal: captured may exceed 1
   void commit(Work&) { ++refreshes_; }
   void observe(double captured, bool refreshed) { freshness_.observe(captured, refreshed, 0); }
 

@@ -55,6 +55,7 @@ struct Freshness {
       pending = 1;
     }
   }
+  bool valid() const { return pending <= 1 && captured_at_refresh <= 1.001; }
   static void visit(auto& self, auto&& f) {
     f("refresh_pending", self.pending);
     f("captured_at_refresh", self.captured_at_refresh);

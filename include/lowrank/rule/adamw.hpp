@@ -58,6 +58,13 @@ class RuleState<AdamW, S, K> {
                       correction(options_.beta2), work, team);
   }
 
+  /// Whether a state that was read from a file can be one.
+  bool valid() const {
+    for (Index i = 0; i < second_.size(); ++i)
+      if (second_[i] < 0) return false;
+    return true;
+  }
+
   void visit(auto&& f) { visit_state(*this, f); }
   void visit(auto&& f) const { visit_state(*this, f); }
 
