@@ -1,0 +1,179 @@
+// Recipes: published optimizers as three parts each. A recipe function with a weight gives an Optimizer, without one a
+// Recipe for a Fleet:
+//
+//   auto opt = lowrank::galore(W, {.rank = 64});
+//   Group{named("*.attn.*"), lowrank::galore({.rank = 64})}
+//
+// Defaults are the paper's, or its code's where the paper has none; every deviation is listed. A combination that nobody
+// has published is written the same way: Recipe{Dct{.rank = 64}, Lion{}, Residual{}}.
+#pragma once
+
+#include <lowrank/lift/channel_scale.hpp>
+#include <lowrank/lift/error_feedback.hpp>
+#include <lowrank/lift/residual.hpp>
+#include <lowrank/optimizer.hpp>
+#include <lowrank/projector/dct.hpp>
+#include <lowrank/projector/gaussian.hpp>
+#include <lowrank/projector/identity.hpp>
+#include <lowrank/projector/subspace.hpp>
+#include <lowrank/rule/adamw.hpp>
+
+namespace lowrank::inline LOWRANK_ABI {
+
+template <class P, class R, class L = BackProject>
+struct Recipe {
+  P projector;
+  R rule;
+  L lift = {};
+
+  template <class M>
+  auto operator()(const M& W) const {
+    return Optimizer(W, projector, rule, lift);
+  }
+};
+template <class P, class R>
+Recipe(P, R) -> Recipe<P, R>;
+template <class P, class R, class L>
+Recipe(P, R, L) -> Recipe<P, R, L>;
+
+namespace detail {
+
+/// The Adam of GaLore's code, which Fira's and APOLLO's took over: eps on the raw moment, decay after the update.
+inline AdamW galore_adam(const auto& o) {
+  return {o.beta1, o.beta2, o.eps, o.weight_decay, Epsilon::BeforeCorrection, DecayOrder::AfterUpdate};
+}
+/// P with those of the recipe's options that it has.
+template <class P>
+P projector_with(const auto& o) {
+  P p;
+  p.rank = o.rank;
+  p.refresh_every = o.refresh_every;
+  p.side = o.side;
+  if constexpr (requires { p.transport; o.transport; }) p.transport = o.transport;
+  if constexpr (requires { p.seed; o.seed; }) p.seed = o.seed;
+  return p;
+}
+
+}  // namespace detail
+
+// -- AdamW -------------------------------------------------------------------------------------------------------------
+
+/// Adam with decoupled weight decay, full rank (Loshchilov and Hutter, arXiv 1711.05101). Reference: torch.optim.AdamW.
+/// Deviation: weight_decay is 0 unless asked for (PyTorch: 0.01).
+inline auto adamw(const AdamW& o = {}) { return Recipe{Identity{}, o, BackProject{}}; }
+template <class M>
+auto adamw(const M& W, const AdamW& o) { return adamw(o)(W); }
+
+// -- GaLore ------------------------------------------------------------------------------------------------------------
+
+/// Defaults: the class GaLoreAdamW, with rank, period and scale of its README.
+struct GaloreOptions {
+  std::int64_t rank = 128;
+  std::int64_t refresh_every = 200;
+  double scale = 0.25;
+  Side side = Side::Smaller;
+  Transport transport = Transport::Keep;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
+  std::uint64_t seed = 0;
+};
+/// GaLore: Adam in the leading singular subspace of the gradient (Zhao et al., arXiv 2403.03507, alg. 2). Reference:
+/// jiaweizzhao/GaLore, GaLoreAdamW; galore<Svd>() and galore<TwoSidedSvd>() (its "full") reproduce it.
+/// Deviations: the basis comes from block iteration started at the old one instead of an exact SVD, a hundredth of the
+/// time for within a percent of the energy; its columns keep their signs; the basis has the state's scalar (reference:
+/// the gradient's, so bf16); a rank beyond the dimension is clamped, openly.
+template <class P = Subspace>
+auto galore(const GaloreOptions& o = {}) {
+  P p;
+  if constexpr (requires { p.side; }) p = detail::projector_with<P>(o);
+  else p.rank = o.rank, p.refresh_every = o.refresh_every;
+  return Recipe{p, detail::galore_adam(o), BackProject{o.scale}};
+}
+template <class P = Subspace, class M>
+auto galore(const M& W, const GaloreOptions& o) { return galore<P>(o)(W); }
+
+// -- Fira --------------------------------------------------------------------------------------------------------------
+
+/// Defaults: the class FiraAdamW; scale 0.25 and rank as its C4 scripts.
+struct FiraOptions {
+  std::int64_t rank = 128;
+  std::int64_t refresh_every = 200;
+  double scale = 0.25;
+  FiraForm form = FiraForm::Code;
+  Limiter limiter = {};
+  Side side = Side::Smaller;
+  Transport transport = Transport::Keep;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
+  std::uint64_t seed = 0;
+};
+/// Fira: GaLore plus what the projection loses, scaled like what it keeps, with the norm-growth limiter (Chen et al.,
+/// arXiv 2410.01623). Reference: xichen-fy/Fira, FiraAdamW; fira<Svd>() reproduces it. form: its code or its equations.
+/// Deviations: those of galore(); a first gradient of zeros does not lock the limiter at zero (there it stays for ever).
+template <class P = Subspace>
+auto fira(const FiraOptions& o = {}) {
+  return Recipe{detail::projector_with<P>(o), detail::galore_adam(o), Residual{o.scale, o.form, o.limiter}};
+}
+template <class P = Subspace, class M>
+auto fira(const M& W, const FiraOptions& o) { return fira<P>(o)(W); }
+
+// -- APOLLO ------------------------------------------------------------------------------------------------------------
+
+/// Defaults: the class APOLLOAdamW, rank of its README's 256 halved as in the HF Trainer.
+struct ApolloOptions {
+  std::int64_t rank = 128;
+  std::int64_t refresh_every = 200;
+  double scale = 1;  // the paper's alpha squared: enters as sqrt(scale)
+  Granularity granularity = Granularity::Channel;
+  ScaleOrder scale_order = ScaleOrder::AfterLimiter;
+  Limiter limiter = {};
+  Side side = Side::Smaller;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
+  std::uint64_t seed = 0;
+};
+/// APOLLO: the whole gradient, scaled per channel by what Adam does in a random subspace (Zhu et al., arXiv 2412.05270).
+/// Reference: zhuhanqing/APOLLO, APOLLOAdamW. apollo<Subspace>() and apollo<Dct>() use other projections.
+/// Deviations: P is drawn again from its seed instead of stored, as the paper says (the code keeps d r numbers), from our
+/// own generator; no bias correction inside the norm ratio, as in the code (the paper has it nowhere).
+template <class P = Gaussian>
+auto apollo(const ApolloOptions& o = {}) {
+  return Recipe{detail::projector_with<P>(o), detail::galore_adam(o),
+                ChannelScale{o.scale, o.granularity, o.scale_order, o.limiter}};
+}
+template <class P = Gaussian, class M>
+auto apollo(const M& W, const ApolloOptions& o) { return apollo<P>(o)(W); }
+
+/// APOLLO-Mini: rank 1 and one factor for the whole matrix (same paper, section 4.3): optimizer state of SGD.
+template <class P = Gaussian>
+auto apollo_mini(ApolloOptions o = {.rank = 1, .scale = 128, .granularity = Granularity::Tensor}) {
+  return apollo<P>(o);
+}
+template <class P = Gaussian, class M>
+auto apollo_mini(const M& W) { return apollo_mini<P>()(W); }
+
+// -- DCT-AdamW ---------------------------------------------------------------------------------------------------------
+
+/// Defaults: the class DCTAdamW; weight_decay and rank, which it demands, as in its scripts.
+struct DctAdamwOptions {
+  std::int64_t rank = 128;
+  std::int64_t refresh_every = 1;
+  DctBasis basis = DctBasis::Cosines;
+  Score score = Score::L1;
+  Transport transport = Transport::Rotate;
+  Side side = Side::Smaller;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+};
+/// DCT-AdamW: Adam on the r strongest coefficients of the gradient's cosine transform, chosen anew every step (Modoranu et
+/// al., arXiv 2505.17967). Reference: IST-DASLab's DCTAdamW. dct_adamw<ErrorFeedback>() is its use_ef.
+/// Deviations: Transposed is the basis the reference's default path uses, Cosines the one its fast path does (they differ);
+/// indices are kept in ascending order, and coordinates that survive keep their moments (rotate, off in the reference);
+/// any size, each with its own transform; error feedback is kept in the transform's domain, and unquantised.
+template <class L = BackProject>
+auto dct_adamw(const DctAdamwOptions& o = {}) {
+  Dct p = detail::projector_with<Dct>(o);
+  p.basis = o.basis;
+  p.score = o.score;
+  return Recipe{p, AdamW{o.beta1, o.beta2, o.eps, o.weight_decay}, L{}};
+}
+template <class L = BackProject, class M>
+auto dct_adamw(const M& W, const DctAdamwOptions& o) { return dct_adamw<L>(o)(W); }
+
+}  // namespace lowrank
