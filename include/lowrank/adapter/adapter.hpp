@@ -62,6 +62,7 @@ struct Trace {
   Index samples = -1;  // of the last forward; -1: there was none
   Pass pass;
   Path path;           // the orders that were taken
+  Index width = 0;     // of a layer whose rank changes
 
   S* reserve(Index n) {
     if (memory.size() < n) {
@@ -91,7 +92,6 @@ concept Adapter = requires(A& a, const A& c, View<typename A::Scalar> v, Trace<t
   { c.rows() } -> std::same_as<Index>;
   { c.cols() } -> std::same_as<Index>;
   c.forward(v, v, v, trace, w, Pass{});
-  c.forward(no_base, v, v, trace, w, Pass{});
   a.backward(v, v, v, v, trace, w);
   a.visit([](auto&) {});
   { c.bytes() } -> std::same_as<std::size_t>;
@@ -111,62 +111,6 @@ concept Layer = requires(L& a, const L& c, View<typename L::Scalar> v, Trace<typ
 };
 
 namespace detail {
-
-/// A matrix that was checked against its shape; data null: absent.
-template <class Void>
-struct Erased {
-  linalg::Memory<Void> memory;
-  bool present() const { return memory.data != nullptr; }
-};
-using Input = Erased<const void>;
-using Output = Erased<void>;
-
-/// Shapes of one call; every function of an adapter begins with these.
-class Door {
- public:
-  Door(const char* who, Index m, Index n) : who_(who), m_(m), n_(n) {}
-
-  Input base(NoBase) const { return {}; }
-  template <class M>
-  Input base(const M& W) const {
-    return checked(lowrank::view(W), m_, n_, "the weight");
-  }
-  template <class M>
-  Input in(const M& x, Index rows, Index samples, const char* what) const {
-    return checked(lowrank::view(x), rows, samples, what);
-  }
-  Output out(NoGradient, Index, Index, const char*) const { return {}; }
-  template <class M>
-  Output out(M&& y, Index rows, Index samples, const char* what) const {
-    const auto v = lowrank::view(y);
-    static_assert(!std::is_const_v<std::remove_pointer_t<decltype(v.data)>>, "the result is written to: pass a non-const matrix");
-    check(v, rows, samples, what);
-    return {linalg::memory(v)};
-  }
-  template <class X>
-  Index samples(const X& x) const { return lowrank::view(x).cols; }
-  /// What is written must not be what is read.
-  template <class A, class B>
-  void apart(const A& a, const B& b) const {
-    if constexpr (!std::is_same_v<std::remove_cvref_t<A>, NoGradient> && !std::is_same_v<std::remove_cvref_t<B>, NoBase>)
-      if (overlap(lowrank::view(a), lowrank::view(b))) bad_argument(who_, "a result that overlaps an operand", "separate memory");
-  }
-
- private:
-  template <class T>
-  Input checked(const View<T>& v, Index rows, Index cols, const char* what) const {
-    check(v, rows, cols, what);
-    return {linalg::memory(View<const T>(v))};
-  }
-  template <class T>
-  void check(const View<T>& v, Index rows, Index cols, const char* what) const {
-    if (v.rows == rows && v.cols == cols) return;
-    bad_argument(who_, std::string(what) + " " + shape_text(v.rows, v.cols), shape_text(rows, cols));
-  }
-
-  const char* who_;
-  Index m_, n_;
-};
 
 inline void check_weight_shape(const char* who, Index m, Index n) {
   if (m < 1 || n < 1) bad_argument(who, shape_text(m, n), "a weight that is not empty");

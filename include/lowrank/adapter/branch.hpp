@@ -7,7 +7,7 @@
 // Contracted to r first; or composed and dense, as cost.hpp decides. Source: LoRA, arXiv 2106.09685, eq. 3.
 #pragma once
 
-#include <lowrank/adapter/adapter.hpp>
+#include <lowrank/adapter/door.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace detail {
@@ -34,6 +34,7 @@ struct Branch {
   Factor A, B;  // B may carry row and column scales
   double scale = 1;
   linalg::Mask mask = {};
+  linalg::Mode alone = linalg::Mode::Add;  // what Y and dX are without W: added to, or, for a whole layer, made
 
   static constexpr linalg::Mode store = linalg::Mode::Store, add = linalg::Mode::Add;
 
@@ -41,12 +42,12 @@ struct Branch {
     const auto& [m, n, r, N] = work;
     if (path.forward == Order::Composed) {
       compose(W, room);
-      room.product(m, N, n, linalg::memory(room.dense, m), X, Y, W.present() ? store : add);
+      room.product(m, N, n, linalg::memory(room.dense, m), X, Y, W.present() ? store : alone);
       return;
     }
     if (W.present()) room.product(m, N, n, W.memory, X, Y, store);
     hidden(X, H, room);
-    room.product(m, N, r, B, linalg::memory(H, r), Y, add, scale);
+    room.product(m, N, r, B, linalg::memory(H, r), Y, W.present() ? add : alone, scale);
   }
 
   /// H = A X'
@@ -63,11 +64,11 @@ struct Branch {
     if (!dX.present()) return;
     if (!factored) {
       compose(W, room);
-      room.product(n, N, m, linalg::transposed(linalg::memory(room.dense, m)), dY, dX.memory, W.present() ? store : add);
+      room.product(n, N, m, linalg::transposed(linalg::memory(room.dense, m)), dY, dX.memory, W.present() ? store : alone);
       return;
     }
     if (W.present()) room.product(n, N, m, linalg::transposed(W.memory), dY, dX.memory, store);
-    room.product(n, N, r, A.transposed(), linalg::memory(room.small, r), dX.memory, add, scale, mask);
+    room.product(n, N, r, A.transposed(), linalg::memory(room.small, r), dX.memory, W.present() ? add : alone, scale, mask);
   }
 
   /// dA += ..., dB += ... of the B without its scales. A null gradient is not wanted.

@@ -65,4 +65,13 @@ inline Path choose(const Work& w, const Path& wanted) {
   return best;
 }
 
+/// For a layer that has no dense W: there, composing adds a product of 2 N m n that nothing else needs, and an m x n
+/// array that the layer exists to avoid. Taken when it is asked for, never by itself.
+inline Path short_of_weight(Path path) {
+  if (path.forward == Order::Auto) path.forward = Order::Factored;
+  if (path.backward == Order::Auto) path.backward = Order::Factored;
+  if (path.gradient == Gradient::Auto) path.gradient = Gradient::Factored;
+  return path;
+}
+
 }  // namespace lowrank

@@ -31,16 +31,15 @@ struct LoraOptions {
 };
 
 template <class S, class K = kernel::Best>
-class Lora {
+class Lora : public detail::AdapterDoor<Lora<S, K>, S> {
   using Branch = detail::Branch<S, K>;
   using Factor = typename Branch::Factor;
 
  public:
-  using Scalar = S;
+  static constexpr const char* who = "lowrank::Lora";
 
   /// For an m x n weight. Throws std::invalid_argument, naming the option.
   Lora(Index m, Index n, const LoraOptions& options = {}) : options_(options), A_("A", 0, 0), B_("B", 0, 0) {
-    const char* who = "lowrank::Lora";
     detail::check_weight_shape(who, m, n);
     detail::check_rank(who, options.rank);
     detail::check_dropout(who, options.dropout);
@@ -81,7 +80,6 @@ class Lora {
   /// Pissa and Olora take their part out of W: W <- round(W - s B A), so that W + s B A is what it was.
   template <class M>
   MergeReport initialize(Init init, M&& W, Workspace& workspace) {
-    const char* who = "lowrank::Lora::initialize";
     const auto w = detail::merge_view(who, rows(), cols(), W);
     if (init != Init::Pissa && init != Init::Olora) return initialize(init), MergeReport{};
     if (rank() > std::min(rows(), cols()))
@@ -91,31 +89,6 @@ class Lora {
     if (init == Init::Pissa) detail::fill_pissa<S, K>(from, scale(), A_.value, B_.value, workspace);
     else detail::fill_olora<S, K>(from, A_.value, B_.value, workspace);
     return add_change(W, -1, workspace);
-  }
-
-  template <class W, class X, class Y>
-  void forward(const W& base, const X& x, Y&& y, Trace<S>& trace, Workspace& workspace, const Pass& pass = {}) const {
-    const detail::Door door("lowrank::Lora::forward", rows(), cols());
-    const Index samples = door.samples(x);
-    const auto in = door.in(x, cols(), samples, "X");
-    const auto W0 = door.base(base);
-    const auto out = door.out(y, rows(), samples, "Y");
-    door.apart(y, x), door.apart(y, base);
-    run_forward(W0, in.memory, out.memory, samples, trace, workspace, pass);
-  }
-
-  /// dX: a matrix, or no_gradient. Gradients are added to; zero_gradients(lora) begins anew.
-  template <class W, class X, class DY, class DX>
-  void backward(const W& base, const X& x, const DY& dy, DX&& dx, const Trace<S>& trace, Workspace& workspace) {
-    const detail::Door door("lowrank::Lora::backward", rows(), cols());
-    const Index samples = door.samples(dy);
-    detail::check_trace("lowrank::Lora::backward", trace, samples);
-    const auto in = door.in(x, cols(), samples, "X");
-    const auto W0 = door.base(base);
-    const auto grad = door.in(dy, rows(), samples, "dY");
-    const auto out = door.out(dx, cols(), samples, "dX");
-    door.apart(dx, x), door.apart(dx, dy), door.apart(dx, base);
-    run_backward(W0, in.memory, grad.memory, out, trace, workspace);
   }
 
   /// W <- round(W + factor s B A).
@@ -143,6 +116,8 @@ class Lora {
   void on_step(std::uint64_t, auto&&) {}
 
  private:
+  friend detail::AdapterDoor<Lora, S>;
+
   Work work(Index samples) const { return {rows(), cols(), rank(), samples}; }
   Branch branch(Index samples) const {
     return {work(samples), linalg::memory(A_.value), linalg::memory(B_.value), scale(), {}};
@@ -152,7 +127,7 @@ class Lora {
                    Workspace& workspace, const Pass& pass) const {
     Branch b = branch(samples);
     b.mask = detail::dropout_mask(options_.dropout, options_.seed, pass, cols());
-    const Path path = detail::choose_path("lowrank::Lora::forward", b.work, pass.path, b.mask);
+    const Path path = detail::choose_path(who, b.work, pass.path, b.mask);
     const auto room = detail::lay_out<typename Branch::Layout>(workspace, b.work, path);
     b.forward(path, W, X, trace.reserve(path.forward == Order::Composed ? 0 : rank() * samples), Y, room);
     trace.samples = samples;

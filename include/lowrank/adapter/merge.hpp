@@ -11,7 +11,7 @@
 
 #include <vector>  // std::vector
 
-#include <lowrank/adapter/adapter.hpp>
+#include <lowrank/adapter/door.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 
@@ -26,7 +26,7 @@ namespace detail {
 /// looks for what is not finite, the second writes. May allocate: merging is not part of a step.
 template <class S, class K, class A, class B>
 MergeReport add_product(const linalg::Memory<void>& W, Index m, Index n, Index depth, const A& a, const B& b, double factor,
-                        const linalg::Product<S, K>& product, const S* row_scale = nullptr, const S* row_divide = nullptr) {
+                        const linalg::Product<S, K>& product, const S* row_scale = nullptr) {
   struct Part {
     Index bad;  // entries that are not finite
     double change, error;  // ||D||^2, ||rounding||^2
@@ -39,8 +39,8 @@ MergeReport add_product(const linalg::Memory<void>& W, Index m, Index n, Index d
         for (Index j = 0; j < cols; ++j)
           for (Index i = 0; i < rows; ++i) {
             T& to = *W.template at<T>(i0 + i, j0 + j);
-            const double old = double(to), before = row_divide == nullptr ? old : old / double(row_divide[i0 + i]);
-            const double sum = (before + factor * double(tile[i + j * rows])) * (row_scale == nullptr ? 1.0 : double(row_scale[i0 + i]));
+            const double old = double(to), scale = row_scale == nullptr ? 1.0 : double(row_scale[i0 + i]);
+            const double sum = (old + factor * double(tile[i + j * rows])) * scale;
             const T rounded = T(S(sum));
             part.bad += is_finite(sum) && is_finite(double(rounded)) ? 0 : 1;
             part.change += (sum - old) * (sum - old);
@@ -56,6 +56,15 @@ MergeReport add_product(const linalg::Memory<void>& W, Index m, Index n, Index d
   double change = 0, error = 0;
   for (const Part& part : parts) change += part.change, error += part.error;
   return {change > 0 ? std::sqrt(error / change) : 0, std::sqrt(change)};
+}
+
+/// W <- dense (m x n, column-major), rounded once.
+template <class S>
+void write_dense(const linalg::Memory<void>& W, Index m, Index n, const S* dense) {
+  linalg::with_scalar(W.dtype, [&]<class T>(T*) {
+    for (Index j = 0; j < n; ++j)
+      for (Index i = 0; i < m; ++i) *W.template at<T>(i, j) = T(dense[i + j * m]);
+  });
 }
 
 /// Copies of matrices, bit by bit, whatever their storage orders.

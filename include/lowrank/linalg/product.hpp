@@ -105,6 +105,25 @@ struct Factor {
 
 enum class Mode { Store, Add };  // C <- A B, or C <- C + A B
 
+/// C(i0.., j0..) (=, +=) alpha block; block column-major with leading dimension ld, and C too if its scalar is S.
+template <class K, class S>
+void write_block(const Memory<void>& c, Index i0, Index rows, Index j0, Index cols, const S* block, Index ld, Mode mode,
+                 double alpha = 1) {
+  with_scalar(c.dtype, [&]<class T>(T*) {
+    for (Index j = 0; j < cols; ++j) {
+      const S* from = block + j * ld;
+      T* to = c.template at<T>(i0, j0 + j);
+      if constexpr (std::is_same_v<S, T>)
+        K::combine(rows, alpha, from, mode == Mode::Add ? 1.0 : 0.0, to, to);
+      else
+        for (Index i = 0; i < rows; ++i) {
+          T& x = to[i * c.row_stride];
+          x = T(S(alpha) * from[i] + (mode == Mode::Add ? S(x) : S(0)));
+        }
+    }
+  });
+}
+
 template <class S, class K>
 class Product {
  public:
@@ -124,16 +143,7 @@ class Product {
     if (c.row_stride != 1) return (*this)(n, m, depth, b.transposed(), a.transposed(), transposed(c), mode, alpha, mask.transposed());
     each_tile(m, n, depth, a, b, [&](Index, Index i0, Index rows, Index j0, Index cols, S* tile) {
       mask.apply(i0, rows, j0, cols, tile, rows);
-      with_scalar(c.dtype, [&]<class T>(T*) {
-        for (Index j = 0; j < cols; ++j) {
-          const S* from = tile + j * rows;
-          T* to = c.template at<T>(i0, j0 + j);
-          if constexpr (std::is_same_v<S, T>)
-            K::combine(rows, alpha, from, mode == Mode::Add ? 1.0 : 0.0, to, to);
-          else
-            for (Index i = 0; i < rows; ++i) to[i] = T(S(alpha) * from[i] + (mode == Mode::Add ? S(to[i]) : S(0)));
-        }
-      });
+      write_block<K>(c, i0, rows, j0, cols, tile, rows, mode, alpha);
     });
   }
 
