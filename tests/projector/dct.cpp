@@ -64,7 +64,7 @@ TEST_CASE("The r strongest coefficients of any size are chosen and projected on"
             const MatrixXd before = W, G = random_matrix(d, k, unsigned(d)), S = basis(d, kind).transpose() * G;
             Run run(W, Dct{.rank = r, .side = Side::Left, .basis = kind, .score = score, .route = route}, rule);
             const Report report = run.step(W, G, {.lr = 0.1});
-            const Eigen::VectorXd scores = score == Score::L1 ? S.cwiseAbs().rowwise().sum() : S.rowwise().squaredNorm();
+            const Eigen::VectorXd scores = score == Score::L1 ? Eigen::VectorXd(S.cwiseAbs().rowwise().sum()) : Eigen::VectorXd(S.rowwise().squaredNorm());
             double least = std::numeric_limits<double>::infinity(), best_left = 0;
             std::vector<bool> in(std::size_t(d), false);
             for (Index i = 0; i < r; ++i) {
