@@ -34,7 +34,7 @@ MatrixXd unfused(const MatrixXd& P, const MatrixXd& A, const ChannelScale& o, Ad
 
 TEST_CASE("APOLLO fused is APOLLO unfused", "[lift]") {
   const double inf = std::numeric_limits<double>::infinity();
-  for (const auto& [d, k, r] : {std::tuple<Index, Index, Index>{30, 80, 6}, {70, 40, 1}, {12, 12, 12}})
+  for (const auto& [d, k, r] : {std::tuple<Index, Index, Index>{30, 80, 6}, {70, 40, 1}, {300, 140, 64}, {12, 12, 12}})
     for (const Granularity granularity : {Granularity::Channel, Granularity::Tensor})
       for (const ScaleOrder order : {ScaleOrder::AfterLimiter, ScaleOrder::BeforeLimiter})
         for (const Limiter& limiter : {Limiter{}, Limiter{.gamma = inf}, Limiter{.gamma = 1.2, .floor = 5}}) {

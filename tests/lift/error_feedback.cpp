@@ -14,7 +14,7 @@ using namespace support;
 using namespace lowrank;
 
 TEST_CASE("Applied and owed are the sum of the gradients, on any bases", "[lift]") {
-  const Index d = 33, k = 70, r = 5;
+  const auto [d, k, r] = GENERATE(std::tuple<Index, Index, Index>{33, 70, 5}, std::tuple<Index, Index, Index>{300, 140, 64});
   std::vector<MatrixXd> bases;
   for (int i = 0; i < 4; ++i) bases.push_back(orthonormal(d, r, i));
   const MatrixXd W = random_matrix(d, k, 1);

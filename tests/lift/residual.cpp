@@ -38,7 +38,7 @@ MatrixXd unfused(const MatrixXd& P, const MatrixXd& A, const Residual& o, AdamBy
 
 TEST_CASE("Fira fused is Fira unfused, in the form of its code and of its paper", "[lift]") {
   const double inf = std::numeric_limits<double>::infinity();
-  for (const auto& [d, k, r] : {std::tuple<Index, Index, Index>{30, 80, 6}, {70, 40, 9}, {12, 12, 12}})
+  for (const auto& [d, k, r] : {std::tuple<Index, Index, Index>{30, 80, 6}, {70, 40, 9}, {300, 140, 64}, {12, 12, 12}})
     for (const FiraForm form : {FiraForm::Code, FiraForm::Paper})
       for (const double scale : {0.25, 1.0, 2.5})
         for (const Limiter& limiter : {Limiter{}, Limiter{.gamma = inf}, Limiter{.gamma = 1.2, .floor = 5}}) {
