@@ -74,7 +74,7 @@ class Optimizer {
   template <class MW, class MG>
   void check(MW&& W, const MG& G, const Step& step) const {
     const auto w = view(W);
-    const auto g = view(G);
+    const View<const typename decltype(view(G))::Scalar> g = view(G);
     using W_scalar = typename decltype(w)::Scalar;
     static_assert(!std::is_const_v<std::remove_pointer_t<decltype(w.data)>>, "the weight is written to: pass a non-const matrix");
     static_assert(std::is_same_v<compute_t<W_scalar>, S>,
