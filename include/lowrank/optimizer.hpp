@@ -66,7 +66,7 @@ class Optimizer {
   Report step_with(Workspace& workspace, MW&& W, const MG& G, const Step& step) {
     check(W, G, step);
     const auto w = view(W);
-    const auto g = view(G);
+    const View<const typename decltype(view(G))::Scalar> g = view(G);
     return run(workspace, shape_(w), shape_(g), step);
   }
 
@@ -86,6 +86,10 @@ class Optimizer {
     if (g.rows != shape_.rows || g.cols != shape_.cols) detail::bad_shape(who, g.rows, g.cols, shape_.rows, shape_.cols);
     if (detail::overlap(w, g)) detail::bad_argument(who, "a weight and a gradient that overlap", "separate memory");
     detail::check_step(who, step);
+    if constexpr (requires { projector_.check(); }) projector_.check();
+    if constexpr (requires { projector().side; })
+      if (detail::canonical(rows(), cols(), projector().side).transposed != shape_.transposed)
+        detail::bad_argument(who, "another side", "the one of construction: it fixes the shape of the state");
     rule_.check();
     lift_.check();
   }
