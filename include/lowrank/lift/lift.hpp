@@ -57,7 +57,8 @@ class GrowthLimit {
 
 inline void check_limiter(const char* who, const Limiter& o) {
   if (!(o.gamma > 0)) bad_argument(who, "limiter.gamma = " + std::to_string(o.gamma), "gamma > 0 (infinity: off)");
-  if (!(o.floor >= 0)) bad_argument(who, "limiter.floor = " + std::to_string(o.floor), "floor >= 0");
+  if (!(o.floor >= 0 && o.floor < 1e30))
+    bad_argument(who, "limiter.floor = " + std::to_string(o.floor), "a finite floor >= 0");
 }
 
 inline void check_scale(const char* who, double scale) {
