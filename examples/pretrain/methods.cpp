@@ -50,8 +50,10 @@ class FleetTrainer final : public Trainer {
   MemoryUse memory() override {
     fleet_.allocate();
     MemoryUse use;
-    for (const auto& p : params_) use.weights += std::size_t(p.weight.rows * p.weight.cols) * sizeof(float);
-    use.gradients = use.weights;
+    for (const auto& p : params_) {
+      use.weights += std::size_t(p.weight.rows * p.weight.cols) * sizeof(float);
+      use.gradients += std::size_t(p.gradient.rows * p.gradient.cols) * sizeof(float);
+    }
     fleet_.each([&]<class O>(const std::string&, const O& optimizer) {
       count(optimizer, use);
       use.formula += formula(optimizer.rows(), optimizer.cols(), O::projected);

@@ -1,12 +1,13 @@
 // Stored: settings and results as JSON, so that a run that goes on can tell whether it is the same run.
 #pragma once
 
+#include <cmath>       // std::isfinite
 #include <cstdio>      // std::snprintf
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <stdexcept>   // std::runtime_error
 #include <string>
-#include <type_traits>
 
 #include <fcntl.h>   // open
 #include <unistd.h>  // fsync
@@ -20,41 +21,47 @@ namespace pretrain {
 using Json = nlohmann::json;
 
 template <class T>
-Json to_json(const T& value) { return value; }
+Json stored(const T& value) { return value; }
 template <class T>
-Json to_json(const std::optional<T>& value) { return value ? Json(*value) : Json(nullptr); }
+Json stored(const std::optional<T>& value) { return value ? Json(*value) : Json(nullptr); }
+/// JSON has no infinity.
+inline Json stored(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
 template <class T>
-void from_json(const Json& json, T& value) { json.get_to(value); }
+void take(const Json& json, T& value) { json.get_to(value); }
 template <class T>
-void from_json(const Json& json, std::optional<T>& value) {
+void take(const Json& json, std::optional<T>& value) {
   if (json.is_null()) value.reset();
   else value = json.get<T>();
 }
+inline void take(const Json& json, double& value) {
+  value = json.is_null() ? std::numeric_limits<double>::infinity() : json.get<double>();
+}
 
 /// What visit_deciding lists, and where the text came from.
-inline Json to_json(const Settings& settings, std::uint64_t corpus) {
+inline Json stored(const Settings& settings, std::uint64_t corpus) {
   Json json = Json::object();
-  visit_deciding(settings, [&](const char* name, const auto& value) { json[name] = to_json(value); });
+  visit_deciding(settings, [&](const char* name, const auto& value) { json[name] = stored(value); });
   char hash[17];
   std::snprintf(hash, sizeof hash, "%016llx", static_cast<unsigned long long>(corpus));
   return {{"settings", json}, {"corpus", settings.corpus}, {"corpus-hash", hash}};
 }
 
 /// Puts what was stored in the place of the defaults.
-inline void take(const Json& stored, Settings& settings) {
-  visit_deciding(settings, [&](const char* name, auto& value) { from_json(stored.at("settings").at(name), value); });
-  stored.at("corpus").get_to(settings.corpus);
+inline void take(const Json& json, Settings& settings) {
+  visit_deciding(settings, [&](const char* name, auto& value) { take(json.at("settings").at(name), value); });
+  json.at("corpus").get_to(settings.corpus);
 }
 
 /// Throws std::runtime_error with one line for each difference.
-inline void check_same(const Json& stored, const Json& now, const std::filesystem::path& folder) {
+inline void check_same(const Json& kept, const Json& now, const std::filesystem::path& folder) {
   std::string differences;
   for (const auto& [name, value] : now.at("settings").items())
-    if (const Json& before = stored.at("settings").at(name); before != value)
+    if (const Json& before = kept.at("settings").at(name); before != value)
       differences += "\n  --" + name + ": " + before.dump() + " in the folder, " + value.dump() + " now";
-  if (stored.at("corpus-hash") != now.at("corpus-hash"))
+  if (kept.at("corpus-hash") != now.at("corpus-hash"))
     differences += "\n  --corpus: the text is not the one the run began with (" +
-                   stored.at("corpus").get<std::string>() + "), or has changed since";
+                   kept.at("corpus").get<std::string>() + "), or has changed since";
   if (!differences.empty())
     throw std::runtime_error("cannot go on with the run in " + folder.string() + ", which had other settings:" + differences);
 }
