@@ -21,6 +21,7 @@
 #include <lowrank/fleet/parameter.hpp>
 #include <lowrank/fleet/plan.hpp>
 #include <lowrank/fleet/sharing.hpp>
+#include <lowrank/optimizer/schedule.hpp>
 #include <lowrank/recipes.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
