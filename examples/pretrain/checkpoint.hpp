@@ -88,7 +88,7 @@ class Checkpoint {
   /// The runs that are over and the one under way, if any.
   void save(const std::vector<RunRecord>& finished, const Run* current) const {
     Json json = settings_;
-    json["finished"] = Json::array();
+    json["finished"] = Json::array(), json["current"] = nullptr;
     for (const RunRecord& r : finished) json["finished"].push_back(stored(r));
     std::string files;
     if (current != nullptr) {

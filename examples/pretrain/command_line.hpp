@@ -2,104 +2,13 @@
 #pragma once
 
 #include <optional>
-#include <string>
 
-#include <CLI/CLI.hpp>
-
-#include "examples/pretrain/methods.hpp"
 #include "examples/pretrain/settings.hpp"
 
 namespace pretrain {
 
-inline void describe_task(CLI::App& app, Settings& s) {
-  app.add_option("-m,--method", s.methods, "One run each, by default adamw,galore,fira,dct_adamw")
-      ->delimiter(',')->check(CLI::IsMember(method_names()));
-  app.add_option("-c,--corpus", s.corpus, "File or folder to train on; one file in twenty is held out")
-      ->capture_default_str();
-  app.add_option("-o,--out", s.out, "Folder for tables, curves, weights and the checkpoint")->capture_default_str();
-  CLI::Option* resume = app.add_flag("--resume", s.resume, "Go on with what is in the folder, with its settings");
-  app.add_flag("--fresh", s.fresh, "Throw away an unfinished run or a study in the folder")->excludes(resume);
-  app.add_flag("--study", s.study, "Bracket the rate of every recipe, then three seeds each");
-  app.add_flag("--plan", s.plan, "Print what each optimizer would keep for each matrix, and stop");
-  app.add_option("--threads", s.threads, "0: as many as OpenMP finds. No result depends on them")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--checkpoint-every", s.checkpoint_every, "Steps from one checkpoint to the next")
-      ->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--stop-after", s.stop_after, "Stop with a checkpoint after so many steps from now; 0: never")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
-}
-
-inline void describe_recipes(CLI::App& app, Settings& s) {
-  const std::string group = "Recipes";
-  app.add_option("--rank", s.rank, "Rank of the projection, default d/4 (apollo_mini: always 1)")
-      ->check(CLI::PositiveNumber)->group(group);
-  app.add_option("--refresh-every", s.refresh_every, "Steps from one basis to the next, default: as published")
-      ->check(CLI::PositiveNumber)->group(group);
-  app.add_option("--scale", s.scale, "Of the update; where rate and scale are one number the rate follows")
-      ->check(CLI::PositiveNumber)->group(group);
-  app.add_option("--weight-decay", s.weight_decay, "Of attention and MLP matrices")
-      ->check(CLI::NonNegativeNumber)->capture_default_str()->group(group);
-  app.add_option("--option", s.options, "[method.]name=value, any other option of the recipe, e.g. transport=rotate; "
-                 "an unknown name lists them")->group(group);
-}
-
-inline void describe_training(CLI::App& app, Settings& s) {
-  const std::string group = "Training";
-  app.add_option("--steps", s.steps, "Steps")->check(CLI::PositiveNumber)->capture_default_str()->group(group);
-  app.add_option("--batch", s.batch, "Windows of text a step")
-      ->check(CLI::Range(1, 4096))->capture_default_str()->group(group);
-  app.add_option("--lr", s.lr, "Peak rate of attention and MLP matrices; default: the recorded one of the method")
-      ->check(CLI::PositiveNumber)->group(group);
-  app.add_option("--aux-lr", s.aux_lr, "Peak rate of embedding, head and norms, which AdamW trains in every run")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
-  app.add_option("--warmup", s.warmup, "Fraction of the steps in which the rates rise")
-      ->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(group);
-  app.add_option("--final-lr", s.final_lr, "What the cosine falls to, as a fraction of the peak")
-      ->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(group);
-  app.add_option("--clip", s.clip, "Bound of the gradient's norm; 0: none")
-      ->check(CLI::NonNegativeNumber)->capture_default_str()->group(group);
-  app.add_option("--seed", s.seed, "Of weights, batches and bases")->capture_default_str()->group(group);
-}
-
-inline void describe_model(CLI::App& app, Settings& s) {
-  const std::string group = "Model";
-  app.add_option("--d-model", s.model.d_model, "Width")->check(CLI::Range(2, 4096))->capture_default_str()->group(group);
-  app.add_option("--layers", s.model.layers, "Layers")->check(CLI::Range(1, 64))->capture_default_str()->group(group);
-  app.add_option("--heads", s.model.heads, "Heads; d-model must be an even multiple")
-      ->check(CLI::Range(1, 256))->capture_default_str()->group(group);
-  app.add_option("--d-ff", s.model.d_ff, "Width of the MLP, default 8/3 of d-model")
-      ->check(CLI::Range(1, 16384))->group(group);
-  app.add_option("--context", s.model.context, "Bytes a window")
-      ->check(CLI::Range(2, 4096))->capture_default_str()->group(group);
-}
-
-inline void describe_measurement(CLI::App& app, Settings& s) {
-  const std::string group = "Measurement";
-  app.add_option("--eval-windows", s.eval_windows, "Held-out windows at the end; fewer than 1024 are a rough guess")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
-  app.add_option("--curve-windows", s.curve_windows, "Held-out windows of a point of the curve")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
-  app.add_option("--eval-every", s.eval_every, "Steps from one point of the curve to the next; 0: none")
-      ->check(CLI::NonNegativeNumber)->capture_default_str()->group(group);
-  app.add_option("--study-seeds", s.study_seeds, "Seeds of a study at the best rate")
-      ->check(CLI::Range(1, 100))->capture_default_str()->group(group);
-}
-
 /// Fills in what is on the command line and leaves the rest. A number: the program ends with it (help, or an error that
 /// has been printed).
-inline std::optional<int> parse(int argc, char** argv, Settings& s) {
-  CLI::App app("Trains a byte-level decoder with low-rank optimizers and compares held-out loss, memory and time.",
-               "pretrain");
-  app.get_formatter()->column_width(34);
-  describe_task(app, s), describe_recipes(app, s), describe_training(app, s), describe_model(app, s);
-  describe_measurement(app, s);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
-  if (app.count("--d-model") > 0 && app.count("--d-ff") == 0) s.model.d_ff = swiglu_width(s.model.d_model);
-  return {};
-}
+std::optional<int> parse(int argc, char** argv, Settings& settings);
 
 }  // namespace pretrain

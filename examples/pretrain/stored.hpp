@@ -55,10 +55,11 @@ inline void take(const Json& json, Settings& settings) {
 
 /// Throws std::runtime_error with one line for each difference.
 inline void check_same(const Json& kept, const Json& now, const std::filesystem::path& folder) {
+  const auto text = [](const Json& value) { return value.is_null() ? "the default" : value.dump(); };
   std::string differences;
   for (const auto& [name, value] : now.at("settings").items())
     if (const Json& before = kept.at("settings").at(name); before != value)
-      differences += "\n  --" + name + ": " + before.dump() + " in the folder, " + value.dump() + " now";
+      differences += "\n  --" + name + ": " + text(before) + " in the folder, " + text(value) + " now";
   if (kept.at("corpus-hash") != now.at("corpus-hash"))
     differences += "\n  --corpus: the text is not the one the run began with (" +
                    kept.at("corpus").get<std::string>() + "), or has changed since";
