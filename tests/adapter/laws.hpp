@@ -67,7 +67,7 @@ void check_gradients(const A& adapter, Index samples, const Pass& pass, double t
   forward(a, W, X, Y, trace, workspace, pass);
   backward(a, W, X, R, dX, trace, workspace);
 
-  const double h = 2e-3;
+  const double h = 5e-4;
   const auto slope = [&](const auto& at) { return (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h); };
   // the rounding of the loss, h times smaller than the loss itself, is what the differences can tell
   const auto compare = [&](const char* what, double got, double expected, double size) {
