@@ -18,8 +18,9 @@ namespace lowrank::inline LOWRANK_ABI {
 
 /// Dense: uniform. Sparse: P(-1) = P(1) = 1/6. VerySparse: P(-1) = P(1) = 1 / (2 sqrt(smaller)).
 enum class Basis { Dense, Sparse, VerySparse };
-/// The type that torch drew dense bases in: bf16 where the machine had it, otherwise half; the streams differ.
-enum class Drawn { Bf16, Half };
+/// The type that torch drew dense bases in: bf16 where the machine had it, otherwise half. The streams differ, and so do
+/// those of old releases (seen in 1.13), which drew fewer random bits for these types than new ones (seen in 2.15).
+enum class Drawn { Bf16, Half, OldBf16, OldHalf };
 
 struct RandBasesOptions {
   Index rank = 32;
@@ -37,7 +38,9 @@ class RandBases {
     detail::TorchRandom random(o.key);
     if (o.basis != Basis::Dense) made.draw_ternary(random, o);
     else if (o.drawn == Drawn::Bf16) made.template draw_dense<Eigen::bfloat16>(random);
-    else made.template draw_dense<Eigen::half>(random);
+    else if (o.drawn == Drawn::Half) made.template draw_dense<Eigen::half>(random);
+    else if (o.drawn == Drawn::OldBf16) made.template draw_dense<Eigen::bfloat16, Release::Old>(random);
+    else made.template draw_dense<Eigen::half, Release::Old>(random);
     return made;
   }
   /// a: r x d and b: D x (K r), base by base, r columns each.
@@ -102,17 +105,22 @@ class RandBases {
   std::size_t code(Index i, Index column) const { return std::size_t(codes_(i / 4, column) >> (2 * (i % 4)) & 3); }
 
   /// kaiming_uniform(a = sqrt 5) in T, A first, then base by base, row by row; each divided by its standard deviation in T.
-  template <class T>
+  enum class Release { Old, New };
+  template <class T, Release release = Release::New>
   void draw_dense(detail::TorchRandom& random) {
     const double gain = std::sqrt(2.0 / 6.0);
     const auto bound = [&](Index fan_in) { return std::sqrt(3.0) * (gain / std::sqrt(double(fan_in))); };
     const Index r = rank(), d = smaller(), D = larger_;
     const double a = bound(d), b = bound(r);
+    const auto uniform = [&](double most) {
+      if constexpr (release == Release::Old) return S(float(random.old_uniform<T>(-most, most)));
+      else return S(float(random.uniform<T>(-most, most)));
+    };
     for (Index k = 0; k < r; ++k)
-      for (Index i = 0; i < d; ++i) A_(i, k) = S(float(random.uniform<T>(-a, a)));
+      for (Index i = 0; i < d; ++i) A_(i, k) = uniform(a);
     for (Index base = 0; base < bases(); ++base)
       for (Index i = 0; i < D; ++i)
-        for (Index k = 0; k < r; ++k) dense_(i, base * r + k) = S(float(random.uniform<T>(-b, b)));
+        for (Index k = 0; k < r; ++k) dense_(i, base * r + k) = uniform(b);
     for (Buffer<S>* x : {&A_, &dense_}) {
       const float deviation = float(T(float(standard_deviation(*x))));
       for (Index i = 0; i < x->size(); ++i) (*x)[i] = S(float(T(float((*x)[i]) / deviation)));

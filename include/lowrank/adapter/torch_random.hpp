@@ -16,16 +16,23 @@ class TorchRandom {
  public:
   explicit TorchRandom(std::uint64_t seed) : engine_(std::uint32_t(seed)) {}
 
-  /// T(a + (b - a) u), u with as many bits as T has digits: 24, 11 or 8. a and b are rounded to T first, the sum once.
+  /// T(a + (b - a) u), computed in float, u of 24 random bits.
   template <class T>
   T uniform(double a, double b) {
-    constexpr int digits = std::is_same_v<T, float> ? 24 : std::is_same_v<T, Eigen::half> ? 11 : 8;
-    const float u = float(engine_() & ((1u << digits) - 1)) * (1.0f / float(1u << digits));
-    const float from = float(T(float(a))), to = float(T(float(b)));
-    return T(std::fma(u, to - from, from));
+    return T(stretch(24, float(a), float(b)));
+  }
+  /// As torch 1.13 did it for 16-bit types: u of as many bits as T has digits, 8 or 11, a and b rounded to T first.
+  template <class T>
+  T old_uniform(double a, double b) {
+    constexpr int digits = std::is_same_v<T, Eigen::half> ? 11 : 8;
+    return T(stretch(digits, float(T(float(a))), float(T(float(b)))));
   }
 
  private:
+  float stretch(int bits, float from, float to) {
+    const float u = float(engine_() & ((1u << bits) - 1)) * (1.0f / float(1u << bits));
+    return std::fma(u, to - from, from);
+  }
   std::mt19937 engine_;
 };
 
