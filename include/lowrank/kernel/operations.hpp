@@ -126,7 +126,8 @@ struct Operations {
     for (Index i = 0; i < n; ++i) y[i] += double(x[i]) * double(x[i]);
   }
 
-  /// dst (cols x rows, column-major, leading dimension ldd) <- src^T, src rows x cols column-major.
+  /// dst (cols x rows, column-major, leading dimension ldd) <- src^T, src rows x cols column-major. The columns of src may
+  /// lie pages apart, where no hardware looks ahead: the next ones are asked for while these are turned.
   template <class S>
   static void transpose(Index rows, Index cols, const S* src, Index lds, S* dst, Index ldd) {
     constexpr Index L = lanes<S>;
@@ -135,6 +136,8 @@ struct Operations {
         if (i0 + L <= rows && j0 + L <= cols) {
           V<S> x[L];
           for (Index j = 0; j < L; ++j) x[j] = V<S>::load(src + i0 + (j0 + j) * lds);
+          if (j0 + 2 * L <= cols)
+            for (Index j = 0; j < L; ++j) __builtin_prefetch(src + i0 + (j0 + L + j) * lds);
           kernel::transpose(x);
           for (Index i = 0; i < L; ++i) x[i].store(dst + j0 + (i0 + i) * ldd);
         } else {

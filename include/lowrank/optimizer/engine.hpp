@@ -193,9 +193,9 @@ class Engine {
       lift_.coefficients(projector_.core_rows(), w, R, N, phi);
       projector_.lift(N, j0, w, slot, p_.projection, p_.team, [&](Index i0, Index m, Index j, Index n, S* U, Index ld) {
         if constexpr (Lift::uses_gradient) {
-          a_.load_gradient(i0, m, j0 + j, n, scratch.stage, m);
+          const auto A = gradient(i0, m, j0 + j, n, scratch.stage);
           for (Index q = 0; q < n; ++q)
-            K::combine(m, double(phi[j + q]), scratch.stage + q * m, 1.0, U + q * ld, U + q * ld);
+            K::combine(m, double(phi[j + q]), A.data + q * A.col_stride, 1.0, U + q * ld, U + q * ld);
         }
         update(i0, m, j0 + j, n, U, ld, scratch.stage);
       });
@@ -225,10 +225,8 @@ class Engine {
     for_blocks([&](Index, Index i0, Index m, Index j0, Index w, int slot) {
       const auto scratch = p_.team[slot];
       S* N = scratch.rows;
-      const bool plain = a_.gradient.dtype == DtypeOf<S>::value && a_.gradient.row_stride == 1 && a_.scale == 1;
-      const S* A = plain ? a_.gradient.template at<S>(i0, j0) : scratch.stage;
-      if (!plain) a_.load_gradient(i0, m, j0, w, scratch.stage, m);
-      rule_.direction(A, plain ? a_.gradient.col_stride : m, N, m, i0, m, j0, w);
+      const auto A = gradient(i0, m, j0, w, scratch.stage);
+      rule_.direction(A.data, A.col_stride, N, m, i0, m, j0, w);
       lift_.coefficients(m, w, N, N, nullptr);
       update(i0, m, j0, w, N, m, scratch.stage);
     });
@@ -237,6 +235,14 @@ class Engine {
 
   // -- shared -----------------------------------------------------------------------------------------------------------
 
+  /// A block of the gradient: where it lies, or loaded into `room`.
+  linalg::Strided<S, K> gradient(Index i0, Index m, Index j0, Index n, S* room) const {
+    const auto there = a_.gradient_in_place(i0, j0);
+    if (there.data != nullptr) return there;
+    a_.load_gradient(i0, m, j0, n, room, m);
+    return {room, 1, m};
+  }
+
   /// W block <- after (before W - lr gain U).
   void update(Index i0, Index m, Index j0, Index n, const S* U, Index ld, S* block) {
     const Decay decay = rule_.decay(step_.lr);
@@ -244,6 +250,12 @@ class Engine {
     if (w_.dtype == DtypeOf<S>::value && w_.row_stride == 1) {
       for (Index j = 0; j < n; ++j)
         K::update(m, w_.template at<S>(i0, j0 + j), U + j * ld, move, decay.before, decay.after);
+      return;
+    }
+    if (w_.dtype == DtypeOf<S>::value && w_.col_stride == 1) {
+      K::transpose(m, n, U, ld, block, n);
+      for (Index i = 0; i < m; ++i)
+        K::update(n, w_.template at<S>(i0 + i, j0), block + i * n, move, decay.before, decay.after);
       return;
     }
     linalg::load_block<K>(w_, i0, m, j0, n, block, m);
@@ -263,8 +275,8 @@ class Engine {
       S* block = p_.team[slot].stage;
       for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
         const Index m = std::min(linalg::block_rows, d_ - i0);
-        a_.load_gradient(i0, m, j0, w, block, m);
-        for (Index j = 0; j < w; ++j) p_.sums[t].gradient += K::sum_squares(m, block + j * m);
+        const auto A = gradient(i0, m, j0, w, block);
+        for (Index j = 0; j < w; ++j) p_.sums[t].gradient += K::sum_squares(m, A.data + j * A.col_stride);
       }
     });
     return sum().gradient;
