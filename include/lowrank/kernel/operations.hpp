@@ -105,6 +105,14 @@ struct Operations {
       });
   }
 
+  /// out = x o y
+  template <class S>
+  static void multiply(Index n, const S* x, const S* y, S* out) {
+    sweep<S>(n, [&](Index i, auto part) LOWRANK_LAMBDA_INLINE {
+      store(out + i, load(x + i, part) * load(y + i, part), part);
+    });
+  }
+
   /// sum of x_i^2 and of |x_i|: registers over at most 256 elements at a time, those sums added in double. A float sum
   /// that overflows comes out infinite, which is how a gradient whose square overflows is noticed.
   template <class S>

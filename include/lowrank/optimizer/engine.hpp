@@ -148,6 +148,7 @@ class Engine {
         p_.sums[t] = lift_.measure(w, projector_.core_rows(), core_at(j0), N, p_.energy + j0, p_.phi + j0);
       });
       lift_.limit(sum(), gain_, k_, p_.phi);
+      if (!Lift::uses_projection && write_rows()) return report;
       for_tiles([&](Index, Index j0, Index w, int slot) { write(j0, w, core_at(j0), direction_at(j0, slot), slot); });
     } else {
       for_tiles([&](Index, Index j0, Index w, int slot) {
@@ -208,6 +209,24 @@ class Engine {
         update(i0, m, j0, w, U, m, scratch.stage);
       }
     }
+  }
+
+  /// Where only the gradient moves the weight, tiles are no use: rows, if both are contiguous that way. False otherwise.
+  bool write_rows() {
+    constexpr Index piece = 1024, rows = 16;
+    if (a_.gradient.dtype != DtypeOf<S>::value || a_.gradient.col_stride != 1 || a_.scale != 1) return false;
+    if (w_.dtype != DtypeOf<S>::value || w_.col_stride != 1) return false;
+    const Decay decay = rule_.decay(step_.lr);
+    for_each((d_ + rows - 1) / rows, p_.team.threads(), [&](Index b, int slot) {
+      S* U = p_.team[slot].rows;
+      for (Index i = b * rows; i < std::min(d_, (b + 1) * rows); ++i)
+        for (Index j = 0; j < k_; j += piece) {
+          const Index n = std::min(piece, k_ - j);
+          K::multiply(n, a_.gradient.template at<S>(i, j), p_.phi + j, U);
+          K::update(n, w_.template at<S>(i, j), U, step_.lr * gain_, decay.before, decay.after);
+        }
+    });
+    return true;
   }
 
   // -- the whole gradient: two passes, or one when the caller knows the norm ---------------------------------------------
