@@ -83,6 +83,9 @@ int main(int argc, char** argv) {
     complete(s);
     pretrain::use_threads(s.threads);
     return int(run(s));
+  } catch (const pretrain::Json::exception& e) {
+    std::fprintf(stderr, "pretrain: the folder's checkpoint.json or study.json is damaged: %s\n", e.what());
+    return 1;
   } catch (const std::exception& e) {
     std::fflush(stdout);
     std::fprintf(stderr, "pretrain: %s\n", e.what());

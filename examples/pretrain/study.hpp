@@ -38,8 +38,7 @@ class Study {
 
   Exit run() {
     std::filesystem::create_directories(out_);
-    Json settings = stored(settings_, corpus_.fingerprint);
-    settings["methods"] = settings_.methods;
+    const Json settings = stored(settings_, corpus_.fingerprint);
     if (settings_.resume) {
       check_same(read(out_), settings, out_);
       for (const auto& row : read_csv(out_ / "study.csv")) remember(row);
