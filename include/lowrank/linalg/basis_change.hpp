@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>  // std::int32_t
+#include <limits>   // std::numeric_limits
 
 #include <lowrank/linalg/gemm.hpp>
 
@@ -39,7 +40,8 @@ struct TransportWork {
 ///   M <- C M
 ///   V <- | c2 ((C o C)(V / c2 - M o M / c1^2) + (C M) o (C M) / c1^2) |      (LDAdam, arXiv 2410.16103, eq. 8)
 /// c1 = 1 - beta1^s, c2 = 1 - beta2^s after s steps; `second` is null for rules with one moment. Gather keeps the
-/// surviving slots of both. The absolute value removes the rare negative variance.
+/// surviving slots of both. The absolute value removes the rare negative variance. A C that is no contraction (Gaussian) can
+/// carry V beyond the scalar: there it stops at the largest number.
 template <class S, class K>
 void transport(const BasisChange<S>& change, Index k, S* first, S* second, double c1, double c2,
                const TransportWork<S, K>& work, const Team<S, K>& team) {
@@ -79,7 +81,7 @@ void transport(const BasisChange<S>& change, Index k, S* first, S* second, doubl
         multiply(work.squared, V, variance);
         for (Index i = 0; i < size; ++i) {
           const S x = c * (variance[i] + b * (moved[i] * moved[i]));
-          V[i] = x < 0 ? -x : x;
+          V[i] = !lowrank::detail::is_finite(double(x)) ? std::numeric_limits<S>::max() : x < 0 ? -x : x;
         }
       }
       std::memcpy(M, moved, std::size_t(size) * sizeof(S));

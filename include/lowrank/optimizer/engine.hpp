@@ -26,6 +26,13 @@ namespace detail {
 template <class P>
 concept TwoSided = requires { requires P::two_sided; };
 
+/// Whether P^T P = I; true unless a projector says otherwise.
+template <class P>
+constexpr bool orthonormal = true;
+template <class P>
+  requires requires { P::orthonormal; }
+constexpr bool orthonormal<P> = P::orthonormal;
+
 template <class S, class ProjectorOptions, class RuleOptions, class LiftOptions, class K>
 class Engine {
   using Projector = ProjectorState<ProjectorOptions, S, K>;
@@ -35,6 +42,14 @@ class Engine {
   using Team = linalg::Team<S, K>;
 
   static constexpr Index tile = linalg::tile_columns;
+
+  static_assert(!Projector::whole_gradient || (Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error),
+                "Identity keeps the whole gradient: there is nothing to scale or feed back; use BackProject{}");
+  static_assert(!TwoSided<Projector> || (Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error),
+                "a two-sided projection has no columns to scale and keeps no error; use BackProject{}");
+  static_assert(orthonormal<Projector> || !(Lift::needs_core || Lift::keeps_error),
+                "what the projection loses is A - P P^T A only for an orthonormal P, which Gaussian's is not; use "
+                "Subspace{}, or ChannelScale{}");
 
  public:
   /// The pieces a step cuts its workspace into; with a counting arena, how large it must be.
@@ -198,8 +213,6 @@ class Engine {
   // -- the whole gradient: two passes, or one when the caller knows the norm ---------------------------------------------
 
   Report run_whole(std::uint64_t& steps) {
-    static_assert(!Projector::whole_gradient || (Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error),
-                  "Identity keeps the whole gradient: there is nothing to scale or feed back; use BackProject{}");
     Report report;
     if (!step_.grad_norm) {
       const double energy = gradient_energy();

@@ -25,10 +25,7 @@ class ProjectorState<Subspace, S, K> : public detail::DenseProjector<Subspace, S
   static constexpr Index oversampling = 8;
 
   ProjectorState() = default;
-  ProjectorState(const Subspace& options, Index d, Index k) : Base("lowrank::Subspace", options, d, k, std::min(d, k)) {
-    if (options.sweeps < 1)
-      detail::bad_argument("lowrank::Subspace", "sweeps = " + std::to_string(options.sweeps), "sweeps >= 1");
-  }
+  ProjectorState(const Subspace& options, Index d, Index k) : Base("lowrank::Subspace", options, d, k, std::min(d, k)) {}
 
   struct Work {
     detail::DenseWork<S, K> dense;

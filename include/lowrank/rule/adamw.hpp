@@ -23,7 +23,8 @@ class RuleState<AdamW, S, K> {
     const char* who = "lowrank::AdamW";
     detail::check_beta(who, "beta1", options_.beta1);
     detail::check_beta(who, "beta2", options_.beta2);
-    detail::require(options_.eps >= 0 && options_.eps < 1e30, who, "eps", options_.eps, "a number >= 0");
+    // without it an element that never had a gradient is 0 / 0
+    detail::require(options_.eps >= 1e-30 && options_.eps < 1e30, who, "eps", options_.eps, "a number >= 1e-30");
     detail::check_decay(who, options_.weight_decay);
   }
 
