@@ -17,6 +17,7 @@
 #include <lowrank/projector/identity.hpp>
 #include <lowrank/projector/subspace.hpp>
 #include <lowrank/rule/adamw.hpp>
+#include <lowrank/rule/orthogonal.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 
@@ -175,5 +176,15 @@ auto dct_adamw(const DctAdamwOptions& o = {}) {
 }
 template <class L = BackProject, class M>
 auto dct_adamw(const M& W, const DctAdamwOptions& o) { return dct_adamw<L>(o)(W); }
+
+// -- Muon --------------------------------------------------------------------------------------------------------------
+
+/// Muon: the orthogonal factor of the momentum, full rank (Jordan et al., 2024). References: KellerJordan/Muon (the
+/// defaults here) and microsoft/dion (form Heavy, Spectral, PolarExpress). muon<Subspace>() orthogonalises in a subspace.
+/// Deviations: Newton-Schulz runs in the state's scalar (reference: bf16, about 1e-2 away); zero gives zero.
+template <class P = Identity>
+auto muon(const Orthogonal& o = {}, const P& projector = {}) { return Recipe{projector, o, BackProject{}}; }
+template <class P = Identity, class M>
+auto muon(const M& W, const Orthogonal& o, const P& projector = {}) { return muon(o, projector)(W); }
 
 }  // namespace lowrank
