@@ -41,6 +41,8 @@ class Optimizer {
 
  public:
   using Scalar = S;
+  /// Whether there is a projection at all.
+  static constexpr bool projected = !ProjectorState<P, S, K>::whole_gradient;
 
   /// For matrices of W's shape. Options are checked here: std::invalid_argument names the option and the rule. A rank
   /// beyond the projected dimension is clamped (rank() tells). W must not be empty.
@@ -62,6 +64,15 @@ class Optimizer {
   /// The same with a workspace of the caller's, which several optimizers may share one after the other.
   template <class MW, class MG>
   Report step_with(Workspace& workspace, MW&& W, const MG& G, const Step& step) {
+    check(W, G, step);
+    const auto w = view(W);
+    const auto g = view(G);
+    return run(workspace, shape_(w), shape_(g), step);
+  }
+
+  /// Throws what step() would throw, and does nothing else.
+  template <class MW, class MG>
+  void check(MW&& W, const MG& G, const Step& step) const {
     const auto w = view(W);
     const auto g = view(G);
     using W_scalar = typename decltype(w)::Scalar;
@@ -74,7 +85,9 @@ class Optimizer {
     if (w.rows != shape_.rows || w.cols != shape_.cols) detail::bad_shape(who, w.rows, w.cols, shape_.rows, shape_.cols);
     if (g.rows != shape_.rows || g.cols != shape_.cols) detail::bad_shape(who, g.rows, g.cols, shape_.rows, shape_.cols);
     if (detail::overlap(w, g)) detail::bad_argument(who, "a weight and a gradient that overlap", "separate memory");
-    return run(workspace, shape_(w), shape_(g), step);
+    detail::check_step(who, step);
+    rule_.check();
+    lift_.check();
   }
 
   /// Options may be read and changed between steps, except rank and side.
@@ -90,6 +103,8 @@ class Optimizer {
   Index rank() const { return projector_.rank(); }
   std::uint64_t steps() const { return steps_; }
   static constexpr const char* kernel_name() { return K::name; }
+  /// "subspace, adamw, back_project".
+  static std::string description() { return std::string(P::name) + ", " + R::name + ", " + L::name; }
 
   /// The state behind the words: basis, indices, error buffer; read-only.
   const ProjectorState<P, S, K>& projection() const { return projector_; }
@@ -239,9 +254,6 @@ class Optimizer {
   }
 
   Report run(Workspace& workspace, const linalg::Memory<void>& w, const linalg::Memory<const void>& g, const Step& step) {
-    detail::check_step("lowrank::Optimizer::step", step);
-    rule_.check();
-    lift_.check();
     const int threads = workspace.threads();
     Arena arena(workspace.reserve(workspace_bytes(threads)));
     allocate();

@@ -31,6 +31,8 @@ struct Recipe {
   auto operator()(const M& W) const {
     return Optimizer(W, projector, rule, lift);
   }
+  /// The same rule on the whole gradient: what vectors get, which have nothing to project.
+  Recipe<Identity, R> plain() const { return {Identity{}, rule}; }
 };
 template <class P, class R>
 Recipe(P, R) -> Recipe<P, R>;

@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_set>
-#include <utility>       // std::pair
+#include <utility>       // std::move
 #include <vector>
 
 #include <lowrank/core/abi.hpp>
@@ -24,31 +24,20 @@ struct Json {
   Kind kind = Kind::Null;
   std::string text;                                 // of a number or string
   std::vector<Json> items;                          // of an array
-  std::vector<std::pair<std::string, Json>> fields; // of an object, in order
+  struct Field;
+  std::vector<Field> fields;                        // of an object, in order
 
-  static Json string(std::string s) { return {Kind::String, std::move(s), {}, {}}; }
-  static Json boolean(bool b) { return {b ? Kind::True : Kind::False, {}, {}, {}}; }
-  static Json object() { return {Kind::Object, {}, {}, {}}; }
-  static Json array() { return {Kind::Array, {}, {}, {}}; }
+  static Json string(std::string s);
+  static Json boolean(bool b);
+  static Json object();
+  static Json array();
   /// The shortest text that reads back to the same bits; infinities and NaN, which JSON lacks, become strings.
   template <class T>
-  static Json number(T x) {
-    char buffer[32];
-    const auto end = std::to_chars(buffer, buffer + sizeof(buffer), x).ptr;
-    std::string s(buffer, end);
-    const bool finite = s.find_first_of("in") == std::string::npos;
-    return {finite ? Kind::Number : Kind::String, std::move(s), {}, {}};
-  }
+  static Json number(T x);
 
-  Json& set(std::string key, Json value) {
-    fields.emplace_back(std::move(key), std::move(value));
-    return *this;
-  }
+  Json& set(std::string key, Json value);
   /// The field of that name, or null.
-  const Json* find(std::string_view key) const {
-    const auto at = std::find_if(fields.begin(), fields.end(), [&](const auto& f) { return f.first == key; });
-    return at == fields.end() ? nullptr : &at->second;
-  }
+  const Json* find(std::string_view key) const;
   /// A non-negative integer that fits; false for anything else.
   bool to_unsigned(std::uint64_t& out) const {
     if (kind != Kind::Number) return false;
@@ -65,6 +54,7 @@ struct Json {
   static Json parse(std::string_view text);
 
  private:
+  static Json make(Kind kind, std::string text = {});
   static void quote(std::string& out, std::string_view s) {
     constexpr char hex[] = "0123456789abcdef";
     out += '"';
@@ -81,31 +71,68 @@ struct Json {
     }
     out += '"';
   }
-  void write(std::string& out) const {
-    bool first = true;
-    const auto comma = [&] {
-      if (!first) out += ',';
-      first = false;
-    };
-    switch (kind) {
-      case Kind::Null: out += "null"; break;
-      case Kind::False: out += "false"; break;
-      case Kind::True: out += "true"; break;
-      case Kind::Number: out += text; break;
-      case Kind::String: quote(out, text); break;
-      case Kind::Array:
-        out += '[';
-        for (const Json& item : items) comma(), item.write(out);
-        out += ']';
-        break;
-      case Kind::Object:
-        out += '{';
-        for (const auto& [key, value] : fields) comma(), quote(out, key), out += ':', value.write(out);
-        out += '}';
-        break;
-    }
-  }
+  void write(std::string& out) const;
 };
+
+struct Json::Field {
+  std::string key;
+  Json value;
+};
+
+inline Json Json::make(Kind kind, std::string text) {
+  Json json;
+  json.kind = kind;
+  json.text = std::move(text);
+  return json;
+}
+
+inline Json Json::string(std::string s) { return make(Kind::String, std::move(s)); }
+inline Json Json::boolean(bool b) { return make(b ? Kind::True : Kind::False); }
+inline Json Json::object() { return make(Kind::Object); }
+inline Json Json::array() { return make(Kind::Array); }
+template <class T>
+Json Json::number(T x) {
+  char buffer[32];
+  const auto end = std::to_chars(buffer, buffer + sizeof(buffer), x).ptr;
+  std::string s(buffer, end);
+  const bool finite = s.find_first_of("in") == std::string::npos;
+  return make(finite ? Kind::Number : Kind::String, std::move(s));
+}
+
+inline Json& Json::set(std::string key, Json value) {
+  fields.push_back({std::move(key), std::move(value)});
+  return *this;
+}
+
+inline const Json* Json::find(std::string_view key) const {
+  const auto at = std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.key == key; });
+  return at == fields.end() ? nullptr : &at->value;
+}
+
+inline void Json::write(std::string& out) const {
+  bool first = true;
+  const auto comma = [&] {
+    if (!first) out += ',';
+    first = false;
+  };
+  switch (kind) {
+    case Kind::Null: out += "null"; break;
+    case Kind::False: out += "false"; break;
+    case Kind::True: out += "true"; break;
+    case Kind::Number: out += text; break;
+    case Kind::String: quote(out, text); break;
+    case Kind::Array:
+      out += '[';
+      for (const Json& item : items) comma(), item.write(out);
+      out += ']';
+      break;
+    case Kind::Object:
+      out += '{';
+      for (const auto& [key, value] : fields) comma(), quote(out, key), out += ':', value.write(out);
+      out += '}';
+      break;
+  }
+}
 
 namespace detail {
 

@@ -105,7 +105,7 @@ class RealFft {
     Index twos = divide(2);
     const Index threes = divide(3), fives = divide(5), sevens = divide(7);
     std::vector<Index> leaf_first;
-    for (Index f = 11; rest > 1; f += 2) {
+    for (Index f = 11; f <= rest; f += 2) {
       if (f * f > rest) f = rest;
       leaf_first.insert(leaf_first.begin(), std::size_t(divide(f)), f);
     }

@@ -10,6 +10,8 @@ namespace lowrank::inline LOWRANK_ABI {
 class Workspace {
  public:
   Workspace() = default;
+  /// For steps on this many threads.
+  explicit Workspace(int threads) : threads_(threads) {}
   Workspace(const Workspace&) {}
   Workspace(Workspace&&) = default;
   Workspace& operator=(const Workspace&) { return *this; }
