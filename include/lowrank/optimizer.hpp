@@ -86,6 +86,7 @@ class Optimizer {
     if (g.rows != shape_.rows || g.cols != shape_.cols) detail::bad_shape(who, g.rows, g.cols, shape_.rows, shape_.cols);
     if (detail::overlap(w, g)) detail::bad_argument(who, "a weight and a gradient that overlap", "separate memory");
     detail::check_step(who, step);
+    if constexpr (requires { projector_.check(); }) projector_.check();
     rule_.check();
     lift_.check();
   }
@@ -103,8 +104,11 @@ class Optimizer {
   Index rank() const { return projector_.rank(); }
   std::uint64_t steps() const { return steps_; }
   static constexpr const char* kernel_name() { return K::name; }
-  /// "subspace, adamw, back_project".
-  static std::string description() { return std::string(P::name) + ", " + R::name + ", " + L::name; }
+  /// "subspace, adamw, back_project"; of a whole optimizer its name.
+  static std::string description() {
+    if constexpr (std::is_same_v<R, Coupled>) return P::name;
+    else return std::string(P::name) + ", " + R::name + ", " + L::name;
+  }
 
   /// The state behind the words: basis, indices, error buffer; read-only.
   const ProjectorState<P, S, K>& projection() const { return projector_; }
@@ -229,7 +233,7 @@ class Optimizer {
 
   Optimizer(const detail::Canonical& shape, P projector, R rule, L lift)
       : shape_(shape),
-        projector_(projector, shape_.d(), shape_.k()),
+        projector_(made<ProjectorState<P, S, K>>(shape, projector, shape_.d(), shape_.k())),
         rule_(made<RuleState<R, S, K>>(shape, rule, projector_.core_rows(), projector_.core_cols())),
         lift_(lift, shape_.d(), shape_.k()) {}
 

@@ -9,3 +9,4 @@
 #include <lowrank/options/projector.hpp>
 #include <lowrank/options/rule.hpp>
 #include <lowrank/options/step.hpp>
+#include <lowrank/options/whole.hpp>

@@ -3,7 +3,6 @@
 #include "support/malloc_counter.hpp"
 #include "support/naive.hpp"
 
-#include <Eigen/SVD>
 #include <lowrank/linalg/newton_schulz.hpp>
 
 using namespace lowrank_test;

@@ -62,4 +62,18 @@ void follow(const Make& make, const MakeNaive& make_naive, int steps, double lr,
     }
 }
 
+/// Orthonormal bases, one per refresh, for a projector whose bases are given (support/injected.hpp).
+inline std::vector<MatrixXd> bases(Index d, Index r, int count) {
+  std::vector<MatrixXd> list;
+  for (int i = 0; i < count; ++i)
+    list.push_back(MatrixXd(Eigen::HouseholderQR<MatrixXd>(support::random_matrix(d, r, 70 + unsigned(i))).householderQ() *
+                            MatrixXd::Identity(d, r)));
+  return list;
+}
+
+/// M with the smaller side as rows, ties turned over; its own inverse, given the user's shape.
+inline MatrixXd smaller_first(const MatrixXd& M, Index rows, Index cols) {
+  return rows >= cols ? MatrixXd(M.transpose()) : M;
+}
+
 }  // namespace naive

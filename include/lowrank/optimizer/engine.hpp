@@ -35,6 +35,20 @@ struct RuleWork { using type = NoWork; };
 template <WholeRule R>
 struct RuleWork<R> { using type = typename R::Work; };
 
+/// W block <- after (before W - move U); `block` is room for m x n.
+template <class S, class K>
+void write_block(const linalg::Memory<void>& w, const linalg::RoundingKey& key, Index i0, Index m, Index j0, Index n,
+                 const S* U, Index ld, S* block, double move, const Decay& decay) {
+  if (w.dtype == DtypeOf<S>::value && w.row_stride == 1) {
+    for (Index j = 0; j < n; ++j)
+      K::update(m, w.template at<S>(i0, j0 + j), U + j * ld, move, decay.before, decay.after);
+    return;
+  }
+  linalg::load_block<K>(w, i0, m, j0, n, block, m);
+  for (Index j = 0; j < n; ++j) K::update(m, block + j * m, U + j * ld, move, decay.before, decay.after);
+  linalg::store_block<K>(block, m, w, i0, m, j0, n, key);
+}
+
 template <class S, class ProjectorOptions, class RuleOptions, class LiftOptions, class K>
 class Engine {
   using Projector = ProjectorState<ProjectorOptions, S, K>;
@@ -253,18 +267,8 @@ class Engine {
 
   // -- shared -----------------------------------------------------------------------------------------------------------
 
-  /// W block <- after (before W - lr gain U).
   void update(Index i0, Index m, Index j0, Index n, const S* U, Index ld, S* block) {
-    const Decay decay = rule_.decay(step_.lr);
-    const double move = step_.lr * gain_;
-    if (w_.dtype == DtypeOf<S>::value && w_.row_stride == 1) {
-      for (Index j = 0; j < n; ++j)
-        K::update(m, w_.template at<S>(i0, j0 + j), U + j * ld, move, decay.before, decay.after);
-      return;
-    }
-    linalg::load_block<K>(w_, i0, m, j0, n, block, m);
-    for (Index j = 0; j < n; ++j) K::update(m, block + j * m, U + j * ld, move, decay.before, decay.after);
-    linalg::store_block<K>(block, m, w_, i0, m, j0, n, key_);
+    write_block<S, K>(w_, key_, i0, m, j0, n, U, ld, block, step_.lr * gain_, rule_.decay(step_.lr));
   }
 
   /// A square of this size fits the computing scalar. NaN and infinity do not.

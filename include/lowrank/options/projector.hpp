@@ -8,8 +8,9 @@
 namespace lowrank::inline LOWRANK_ABI {
 
 /// The dimension of an m x n gradient that is projected. Smaller: n when m >= n, otherwise m (GaLore's "std").
-/// Larger: the other one ("reverse_std"). Left: m, R = P^T G. Right: n, R^T = P^T G^T.
-enum class Side { Smaller, Larger, Left, Right };
+/// Larger: the other one ("reverse_std"). Left: m, R = P^T G. Right: n, R^T = P^T G^T. SmallerLeft: as Smaller, but m when
+/// m = n (LDAdam, Dion2).
+enum class Side { Smaller, Larger, Left, Right, SmallerLeft };
 
 /// What becomes of the moments when the basis changes. Keep: nothing, as published by GaLore, Fira and APOLLO. Reset:
 /// zero, and the rule counts steps anew (FRUGAL, GRASS). Rotate: into the new coordinates, M by C = P_new^T P_old and V

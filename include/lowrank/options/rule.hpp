@@ -83,4 +83,28 @@ struct Orthogonal {
   }
 };
 
+/// V <- beta V + (1 - beta) R o R, N = R / (sqrt(V) + eps), then N's momentum. No bias correction; decay before the update.
+/// Defaults: Fira's code (PyTorch: beta 0.99, eps 1e-8).
+struct RmsProp {
+  double beta = 0.9, eps = 1e-6, momentum = 0, weight_decay = 0;
+
+  static constexpr const char* name = "rmsprop";
+  static void visit(auto& o, auto&& f) {
+    f("beta", o.beta), f("eps", o.eps), f("momentum", o.momentum), f("weight_decay", o.weight_decay);
+  }
+};
+
+/// Adafactor (arXiv 1804.04235) with a given learning rate: V as an outer product of its row and column means, the
+/// direction clipped to a root mean square of `clip`. beta1 = 0: no first moment. Decay before the update.
+struct Adafactor {
+  double beta1 = 0, decay_power = 0.8;  // beta2 = 1 - t^-decay_power
+  double eps = 1e-30, clip = 1, weight_decay = 0;
+
+  static constexpr const char* name = "adafactor";
+  static void visit(auto& o, auto&& f) {
+    f("beta1", o.beta1), f("decay_power", o.decay_power), f("eps", o.eps), f("clip", o.clip);
+    f("weight_decay", o.weight_decay);
+  }
+};
+
 }  // namespace lowrank
