@@ -16,7 +16,13 @@
 #include <lowrank/projector/gaussian.hpp>
 #include <lowrank/projector/identity.hpp>
 #include <lowrank/projector/subspace.hpp>
+#include <lowrank/rule/adafactor.hpp>
 #include <lowrank/rule/adamw.hpp>
+#include <lowrank/rule/orthogonal.hpp>
+#include <lowrank/rule/rmsprop.hpp>
+#include <lowrank/whole/dion.hpp>
+#include <lowrank/whole/dion2.hpp>
+#include <lowrank/whole/trion.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 
@@ -31,7 +37,11 @@ struct Recipe {
     return Optimizer(W, projector, rule, lift);
   }
   /// The same rule on the whole gradient: what vectors get, which have nothing to project.
-  Recipe<Identity, R> plain() const { return {Identity{}, rule}; }
+  /// A whole optimizer has no rule of its own: AdamW, as its reference code does.
+  auto plain() const {
+    if constexpr (std::is_same_v<R, Coupled>) return Recipe<Identity, AdamW>{{}, {.weight_decay = projector.weight_decay}};
+    else return Recipe<Identity, R>{{}, rule};
+  }
 };
 template <class P, class R>
 Recipe(P, R) -> Recipe<P, R>;
@@ -93,6 +103,18 @@ auto galore(const GaloreOptions& o = {}) {
 template <class P = Subspace, class M>
 auto galore(const M& W, const GaloreOptions& o) { return galore<P>(o)(W); }
 
+/// GaLore with Adafactor (reference: jiaweizzhao/GaLore, GaLoreAdafactor, relative_step and scale_parameter off, as its
+/// scripts and the HF Trainer set them). Deviations: those of galore(); the first moment averages directions before the
+/// learning rate, so that a schedule does not linger in it.
+template <class P = Subspace>
+auto galore_adafactor(const GaloreOptions& o = {}, const Adafactor& rule = {}) {
+  Adafactor r = rule;
+  r.weight_decay = o.weight_decay;
+  return Recipe{detail::projector_with<P>(o), r, BackProject{o.scale}};
+}
+template <class P = Subspace, class M>
+auto galore_adafactor(const M& W, const GaloreOptions& o, const Adafactor& rule = {}) { return galore_adafactor<P>(o, rule)(W); }
+
 // -- Fira --------------------------------------------------------------------------------------------------------------
 
 /// Defaults: the class FiraAdamW; scale 0.25 and rank as its C4 scripts.
@@ -116,6 +138,16 @@ auto fira(const FiraOptions& o = {}) {
 }
 template <class P = Subspace, class M>
 auto fira(const M& W, const FiraOptions& o) { return fira<P>(o)(W); }
+
+/// Fira with RMSProp (reference: xichen-fy/Fira, FiraRMSprop). Deviation: weight_decay acts (there it is ignored).
+template <class P = Subspace>
+auto fira_rmsprop(const FiraOptions& o = {}, const RmsProp& rule = {}) {
+  RmsProp r = rule;
+  r.weight_decay = o.weight_decay;
+  return Recipe{detail::projector_with<P>(o), r, Residual{o.scale, o.form, o.limiter}};
+}
+template <class P = Subspace, class M>
+auto fira_rmsprop(const M& W, const FiraOptions& o, const RmsProp& rule = {}) { return fira_rmsprop<P>(o, rule)(W); }
 
 // -- APOLLO ------------------------------------------------------------------------------------------------------------
 
@@ -177,5 +209,34 @@ auto dct_adamw(const DctAdamwOptions& o = {}) {
 }
 template <class L = BackProject, class M>
 auto dct_adamw(const M& W, const DctAdamwOptions& o) { return dct_adamw<L>(o)(W); }
+
+// -- Muon --------------------------------------------------------------------------------------------------------------
+
+/// Muon: the orthogonal factor of the momentum, full rank (Jordan et al., 2024). References: KellerJordan/Muon (the
+/// defaults here) and microsoft/dion (form Heavy, Spectral, PolarExpress). muon<Subspace>() orthogonalises in a subspace.
+/// Deviations: Newton-Schulz runs in the state's scalar (reference: bf16, about 1e-2 away); zero gives zero.
+template <class P = Identity>
+auto muon(const Orthogonal& o = {}, const P& projector = {}) { return Recipe{projector, o, BackProject{}}; }
+template <class P = Identity, class M>
+auto muon(const M& W, const Orthogonal& o, const P& projector = {}) { return muon(o, projector)(W); }
+
+// -- whole optimizers: their papers couple the three parts ------------------------------------------------------------------
+
+/// Trion: orthogonalised momentum in the strongest cosine coefficients (Modoranu et al., arXiv 2505.17967). Deviations in
+/// whole/trion.hpp.
+inline auto trion(const Trion& o = {}) { return Recipe{o, Coupled{}, Coupled{}}; }
+template <class M>
+auto trion(const M& W, const Trion& o) { return trion(o)(W); }
+
+/// Dion2: the same on the rows of the momentum (arXiv 2512.16928), a quarter of them as published. Deviations in whole/dion2.hpp.
+inline auto dion2(const Dion2& o = {.rank_fraction = 0.25}) { return Recipe{o, Coupled{}, Coupled{}}; }
+template <class M>
+auto dion2(const M& W, const Dion2& o) { return dion2(o)(W); }
+
+/// Dion: a low-rank orthogonal update by one power iteration of the momentum (Ahn et al., arXiv 2504.05295). Deviations in
+/// whole/dion.hpp.
+inline auto dion(const Dion& o = {}) { return Recipe{o, Coupled{}, Coupled{}}; }
+template <class M>
+auto dion(const M& W, const Dion& o) { return dion(o)(W); }
 
 }  // namespace lowrank

@@ -60,6 +60,7 @@ struct Policy {
   /// State bytes after spec: r, d (projected), k (other), b = sizeof(S); m n for the whole gradient.
   std::function<std::size_t(std::size_t r, std::size_t d, std::size_t k, std::size_t b)> bytes;
   bool projected = true;  // has a rank and a side
+  bool periodic = true;   // has a refresh period
 };
 
 template <class S>

@@ -61,6 +61,18 @@ struct Operations {
     });
   }
 
+  /// v <- b v + (1-b) g^2;  out = g / (sqrt(v) + eps)
+  template <class S>
+  static void rmsprop(Index n, const S* g, S* v, S* out, double beta, double epsilon) {
+    const auto b = all<S>(beta), c = all<S>(1 - beta), eps = all<S>(epsilon);
+    sweep<S>(n, [&](Index i, auto part) LOWRANK_LAMBDA_INLINE {
+      const auto x = load(g + i, part);
+      const auto second = fma(c * x, x, b * load(v + i, part));
+      store(v + i, second, part);
+      store(out + i, x / (sqrt(second) + eps), part);
+    });
+  }
+
   /// m <- mu m + c g;  out = m, or g + mu m (Nesterov)
   template <class S>
   static void momentum(Index n, const S* g, S* m, S* out, double mu, double c, bool nesterov) {

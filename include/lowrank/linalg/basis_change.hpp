@@ -39,9 +39,9 @@ struct TransportWork {
 /// Carries moments (r x k, column-major) over to the new coordinates, tile by tile:
 ///   M <- C M
 ///   V <- | c2 ((C o C)(V / c2 - M o M / c1^2) + (C M) o (C M) / c1^2) |      (LDAdam, arXiv 2410.16103, eq. 8)
-/// c1 = 1 - beta1^s, c2 = 1 - beta2^s after s steps; `second` is null for rules with one moment. Gather keeps the
-/// surviving slots of both. The absolute value removes the rare negative variance. A C that is no contraction (Gaussian) can
-/// carry V beyond the scalar: there it stops at the largest number.
+/// c1 = 1 - beta1^s, c2 = 1 - beta2^s after s steps. One of them may be null: without M, V <- (C o C) V. Gather keeps
+/// the surviving slots of both. The absolute value removes the rare negative variance. A C that is no contraction (Gaussian)
+/// can carry V beyond the scalar: there it stops at the largest number.
 template <class S, class K>
 void transport(const BasisChange<S>& change, Index k, S* first, S* second, double c1, double c2,
                const TransportWork<S, K>& work, const Team<S, K>& team) {
@@ -58,7 +58,7 @@ void transport(const BasisChange<S>& change, Index k, S* first, S* second, doubl
     const Index j0 = tile * tile_columns, w = std::min(tile_columns, k - j0), size = r * w;
     S* moved = work.tiles + slot * 2 * r * tile_columns;
     S* variance = moved + r * tile_columns;
-    S* M = first + j0 * r;
+    S* M = first == nullptr ? nullptr : first + j0 * r;
     S* V = second == nullptr ? nullptr : second + j0 * r;
     const auto gather = [&](S* x) {
       for (Index j = 0; j < w; ++j)
@@ -71,9 +71,14 @@ void transport(const BasisChange<S>& change, Index k, S* first, S* second, doubl
       });
     };
     if (change.kind == Kind::Gather) {
-      gather(M);
+      if (M != nullptr) gather(M);
       if (V != nullptr) gather(V);
     } else if (change.kind == Kind::Rotate) {
+      if (M == nullptr) {
+        multiply(work.squared, V, variance);
+        std::memcpy(V, variance, std::size_t(size) * sizeof(S));
+        return;
+      }
       multiply(work.rotation, M, moved);
       if (V != nullptr) {
         const S a = S(1 / c2), b = S(1 / (c1 * c1)), c = S(c2);

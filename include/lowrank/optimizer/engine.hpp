@@ -3,7 +3,7 @@
 //
 //   1 project   a due basis is renewed into the workspace; R = P^T A tile by tile, with every column's energy
 //   2 decide    not finite, or a square that overflows: nothing has changed, and the report says so
-//   3 rule      moments move to the new coordinates; N from R, per tile
+//   3 rule      moments move to the new coordinates; N from R, per tile, or from all of R where the rule needs it
 //   4 measure   lifts that scale the gradient need one norm over all tiles: partial sums, added in tile order
 //   5 write     W_J <- after (before W_J - lr gain (P coef_J + A_J diag(phi_J)))
 //
@@ -33,6 +33,35 @@ template <class P>
   requires requires { P::orthonormal; }
 constexpr bool orthonormal<P> = P::orthonormal;
 
+/// A rule that turns all of R into N at once (with workspace for it) and not tile by tile.
+template <class R>
+concept WholeRule = requires { typename R::Work; };
+struct NoWork {};
+template <class R>
+struct RuleWork { using type = NoWork; };
+template <WholeRule R>
+struct RuleWork<R> { using type = typename R::Work; };
+
+/// W block <- after (before W - move U); `block` is room for m x n.
+template <class S, class K>
+void write_block(const linalg::Memory<void>& w, const linalg::RoundingKey& key, Index i0, Index m, Index j0, Index n,
+                 const S* U, Index ld, S* block, double move, const Decay& decay) {
+  if (w.dtype == DtypeOf<S>::value && w.row_stride == 1) {
+    for (Index j = 0; j < n; ++j)
+      K::update(m, w.template at<S>(i0, j0 + j), U + j * ld, move, decay.before, decay.after);
+    return;
+  }
+  if (w.dtype == DtypeOf<S>::value && w.col_stride == 1) {
+    K::transpose(m, n, U, ld, block, n);
+    for (Index i = 0; i < m; ++i)
+      K::update(n, w.template at<S>(i0 + i, j0), block + i * n, move, decay.before, decay.after);
+    return;
+  }
+  linalg::load_block<K>(w, i0, m, j0, n, block, m);
+  for (Index j = 0; j < n; ++j) K::update(m, block + j * m, U + j * ld, move, decay.before, decay.after);
+  linalg::store_block<K>(block, m, w, i0, m, j0, n, key);
+}
+
 template <class S, class ProjectorOptions, class RuleOptions, class LiftOptions, class K>
 class Engine {
   using Projector = ProjectorState<ProjectorOptions, S, K>;
@@ -42,6 +71,9 @@ class Engine {
   using Team = linalg::Team<S, K>;
 
   static constexpr Index tile = linalg::tile_columns;
+  static constexpr bool whole_rule = WholeRule<Rule>;
+  /// N lies in memory of its own, since R is read after it was made.
+  static constexpr bool beside = Lift::needs_core || (whole_rule && (Lift::uses_gradient || Lift::keeps_error));
 
   static_assert(!Projector::whole_gradient || (Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error),
                 "Identity keeps the whole gradient: there is nothing to scale or feed back; use BackProject{}");
@@ -56,19 +88,23 @@ class Engine {
   struct Pieces {
     Team team;
     typename Projector::Work projection;
+    typename RuleWork<Rule>::type rule;
     linalg::TransportWork<S, K> transport;
-    S *core = nullptr, *direction = nullptr;  // R (r+8) x k; N r x k where R must survive
+    S *core = nullptr, *direction = nullptr;  // R (r+8) x k; N r x k where it has its own place
     S *tiles = nullptr, *phi = nullptr;       // r x 64 per thread; k
     double* energy = nullptr;                 // k
     TileSums* sums = nullptr;                 // per tile
 
     Pieces(Arena& arena, const Projector& p, Index d, Index k, int threads) : team(arena, threads, std::max(d, k)) {
-      if constexpr (!Projector::whole_gradient) {
+      if constexpr (whole_rule) rule = typename Rule::Work(arena, p.core_rows(), p.core_cols(), threads);
+      if constexpr (Projector::whole_gradient) {
+        if (whole_rule) direction = arena.take<S>(d * k);
+      } else {
         const Index r = p.core_rows();
         projection = typename Projector::Work(arena, p, threads);
         transport = linalg::TransportWork<S, K>(arena, r, threads);
         core = arena.take<S>((r + 8) * k);
-        if (Lift::needs_core) direction = arena.take<S>(r * k);
+        if (beside) direction = arena.take<S>(r * k);
         tiles = arena.take<S>(r * tile * threads);
         if (Lift::uses_gradient) phi = arena.take<S>(k);
         energy = arena.take<double>(k);
@@ -133,9 +169,11 @@ class Engine {
 
     gain_ = rule_.gain();
     if constexpr (Lift::uses_projection) projector_.prepare_lift(work, p_.team);
+    if constexpr (whole_rule && !TwoSided<Projector>) rule_.direction(core, beside ? p_.direction : core, p_.rule, p_.team);
     if constexpr (TwoSided<Projector>) {
       const Index r = projector_.core_rows();
-      rule_.direction(core, r, core, r, 0, r, 0, r);
+      if constexpr (whole_rule) rule_.direction(core, core, p_.rule, p_.team);
+      else rule_.direction(core, r, core, r, 0, r, 0, r);
       for_tiles([&](Index t, Index j0, Index w, int slot) {
         (void)t;
         S* N = p_.tiles + slot * r * tile;
@@ -176,14 +214,14 @@ class Engine {
   /// N_J: over R_J, beside it when R must survive, or in the thread's own tile when it is only measured.
   S* direction_at(Index j0, int slot) const {
     const Index r = projector_.core_rows();
-    if constexpr (Lift::needs_core) return p_.direction + j0 * r;
-    if constexpr (Lift::uses_gradient) return p_.tiles + slot * r * tile;
+    if constexpr (beside) return p_.direction + j0 * r;
+    if constexpr (Lift::uses_gradient && !whole_rule) return p_.tiles + slot * r * tile;
     return core_at(j0);
   }
   S* direction(Index j0, Index w, int slot) {
     const Index r = projector_.core_rows();
     S* N = direction_at(j0, slot);
-    rule_.direction(core_at(j0), r, N, r, 0, r, j0, w);
+    if constexpr (!whole_rule) rule_.direction(core_at(j0), r, N, r, 0, r, j0, w);
     return N;
   }
 
@@ -241,14 +279,25 @@ class Engine {
     ++steps;
     rule_.advance();
     gain_ = rule_.gain();
-    for_blocks([&](Index i0, Index m, Index j0, Index w, int slot) {
-      const auto scratch = p_.team[slot];
-      S* N = scratch.rows;
-      const auto A = gradient(i0, m, j0, w, scratch.stage);
-      rule_.direction(A.data, A.col_stride, N, m, i0, m, j0, w);
-      lift_.coefficients(m, w, N, N, nullptr);
-      update(i0, m, j0, w, N, m, scratch.stage);
-    });
+    if constexpr (whole_rule) {
+      for_tiles([&](Index, Index j0, Index w, int) { a_.load_gradient(0, d_, j0, w, p_.direction + j0 * d_, d_); });
+      rule_.direction(p_.direction, p_.direction, p_.rule, p_.team);
+      for_tiles([&](Index, Index j0, Index w, int slot) {
+        S* N = p_.direction + j0 * d_;
+        lift_.coefficients(d_, w, N, N, nullptr);
+        for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
+          update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
+      });
+    } else {
+      for_blocks([&](Index i0, Index m, Index j0, Index w, int slot) {
+        const auto scratch = p_.team[slot];
+        S* N = scratch.rows;
+        const auto A = gradient(i0, m, j0, w, scratch.stage);
+        rule_.direction(A.data, A.col_stride, N, m, i0, m, j0, w);
+        lift_.coefficients(m, w, N, N, nullptr);
+        update(i0, m, j0, w, N, m, scratch.stage);
+      });
+    }
     return report;
   }
 
@@ -262,24 +311,8 @@ class Engine {
     return {room, 1, m};
   }
 
-  /// W block <- after (before W - lr gain U).
   void update(Index i0, Index m, Index j0, Index n, const S* U, Index ld, S* block) {
-    const Decay decay = rule_.decay(step_.lr);
-    const double move = step_.lr * gain_;
-    if (w_.dtype == DtypeOf<S>::value && w_.row_stride == 1) {
-      for (Index j = 0; j < n; ++j)
-        K::update(m, w_.template at<S>(i0, j0 + j), U + j * ld, move, decay.before, decay.after);
-      return;
-    }
-    if (w_.dtype == DtypeOf<S>::value && w_.col_stride == 1) {
-      K::transpose(m, n, U, ld, block, n);
-      for (Index i = 0; i < m; ++i)
-        K::update(n, w_.template at<S>(i0 + i, j0), block + i * n, move, decay.before, decay.after);
-      return;
-    }
-    linalg::load_block<K>(w_, i0, m, j0, n, block, m);
-    for (Index j = 0; j < n; ++j) K::update(m, block + j * m, U + j * ld, move, decay.before, decay.after);
-    linalg::store_block<K>(block, m, w_, i0, m, j0, n, key_);
+    write_block<S, K>(w_, key_, i0, m, j0, n, U, ld, block, step_.lr * gain_, rule_.decay(step_.lr));
   }
 
   /// A square of this size fits the computing scalar. NaN and infinity do not.

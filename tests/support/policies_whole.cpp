@@ -1,0 +1,27 @@
+#include <lowrank/whole/dion.hpp>
+#include <lowrank/whole/dion2.hpp>
+#include <lowrank/whole/trion.hpp>
+#include <support/erased.hpp>
+#include <support/policies_parts.hpp>
+
+namespace support {
+
+using namespace lowrank;
+
+template <class S>
+std::vector<Policy<S>> whole_policies() {
+  const auto selected = [](auto r, auto d, auto k, auto b) { return d * k * b + 4 * r; };
+  return {
+      policy<S>("trion", Trion{.weight_decay = 0.1, .shape_scale = ShapeScale::Rms}, Coupled{}, Coupled{}, selected),
+      policy<S>("trion, as published", Trion{.shape_scale = ShapeScale::Rms, .basis = DctBasis::Transposed,
+                                             .domain = MomentumDomain::Gradient}, Coupled{}, Coupled{}, selected),
+      policy<S>("dion2", Dion2{.shape_scale = ShapeScale::Rms}, Coupled{}, Coupled{}, selected),
+      policy<S>("dion", Dion{.seed = 7}, Coupled{}, Coupled{},
+                [](auto r, auto d, auto k, auto b) { return (d * k + k * r) * b; }),
+  };
+}
+
+template std::vector<Policy<float>> whole_policies<float>();
+template std::vector<Policy<double>> whole_policies<double>();
+
+}  // namespace support
