@@ -66,6 +66,13 @@ struct Policy {
 template <class S>
 const std::vector<Policy<S>>& policies();
 
+/// The scalars of the list. Under the sanitizers float alone: the same templates, and half of a long compilation.
+#if defined(LOWRANK_TEST_FLOAT_ONLY)
+#define LOWRANK_TEST_SCALARS float
+#else
+#define LOWRANK_TEST_SCALARS float, double
+#endif
+
 /// The one of this name.
 template <class S>
 const Policy<S>& named_policy(const std::string& name) {
