@@ -208,6 +208,14 @@ TEMPLATE_TEST_CASE("combine", "", CASES) {
       [&](Real x, Real y, Real v, Real) { return std::array{same(x), same(y), same(v), Expected{alpha * x, std::abs(x)}}; });
 }
 
+TEMPLATE_TEST_CASE("multiply", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  check_elementwise<S>(
+      1, [&](Index n, auto& a) { K::multiply(n, a[0].data(), a[1].data(), a[3].data()); },
+      [&](Real x, Real y, Real v, Real) { return std::array{same(x), same(y), same(v), Expected{x * y, std::abs(x * y)}}; });
+}
+
 TEMPLATE_TEST_CASE("sums", "", CASES) {
   using S = typename TestType::Scalar;
   using K = typename TestType::Kernel;
