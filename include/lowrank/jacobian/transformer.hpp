@@ -1,10 +1,10 @@
 // Transformer: one pre-norm block from embeddings to the logits at the last position, as a model whose Jacobian can be
 // penalised: it shows that the concept of model.hpp carries beyond multilayer perceptrons.
 //
-//   x <- x + position;   x_T <- x_T + W_o attend(q_T; K, V),  q, K, V from norm_1(x);   x_T <- x_T + W_2 s(W_1
-//   norm_2(x_T) + b_1) + b_2
-//   f = W_u x_T                                        norm: layer norm with gain and shift;  attend: softmax over all
-//   T tokens
+//   x   <- x + position
+//   x_T <- x_T + W_o attend(q_T; K, V),  q, K, V from norm_1(x);  attend: softmax over all T tokens
+//   x_T <- x_T + W_2 s(W_1 norm_2(x_T) + b_1) + b_2,  norm: layer norm with gain and shift
+//   f    = W_u x_T
 //
 // A sample is T embeddings of d entries one after another (T d inputs), so a batch is d x (T B); C outputs.
 //
