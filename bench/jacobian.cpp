@@ -1,8 +1,8 @@
-// Question: what does a Jacobian penalty add to a training step, and what do Jacobians and certified bounds cost? A ReLU
-// network 784-196-196-196-10 with cross entropy and a batch of 256: one step is forward, loss and all gradients.
+// Question: what does a Jacobian penalty add to a training step, and what do Jacobians and certified bounds cost? A
+// ReLU network 784-196-196-196-10 with cross entropy and a batch of 256: one step is forward, loss and all gradients.
 //
-// The row `promise` times 20 plain and 20 penalised steps in turn and gives the ratio of their medians, by the clock and
-// in processor time (what counts on a machine that others use), beside the ratio of their multiplications,
+// The row `promise` times 20 plain and 20 penalised steps in turn and gives the ratio of their medians, by the clock
+// and in processor time (what counts on a machine that others use), beside the ratio of their multiplications,
 // 1 + 3 n S / (3 S - c_1) for n projections. Peers: the same in Eigen, and the gradient by two
 // more ordinary backward passes (finite differences), which any model can have.
 #include <ctime>
@@ -49,7 +49,8 @@ struct Ours {
   Net::Grads grads;
   std::uint64_t step = 0;
 
-  explicit Ours(int threads) : cache((net.randomize(3, std::sqrt(2.0)), net.cache(samples, threads))), grads(net.grads()) {}
+  explicit Ours(int threads)
+      : cache((net.randomize(3, std::sqrt(2.0)), net.cache(samples, threads))), grads(net.grads()) {}
   void forward() {
     net.forward(batch(std::as_const(X)), cache, batch(Y));
     cross_entropy_gradient(Y);
@@ -62,7 +63,8 @@ struct Ours {
   template <class P>
   void penalised(P& penalty) {
     forward();
-    penalty.add_gradient(net, cache, X, grads, {.weight = 1e-3, .draw = {5, ++step}, .loss = lowrank::view(std::as_const(Y))});
+    penalty.add_gradient(net, cache, X, grads,
+                         {.weight = 1e-3, .draw = {5, ++step}, .loss = lowrank::view(std::as_const(Y))});
   }
 };
 
@@ -72,7 +74,8 @@ struct Naive {
   Matrix<> X, Y, V, Q, A, T;
 
   explicit Naive(const Ours& from) : X(from.X), V(outputs, samples) {
-    for (const auto& k : from.net.layers()) W.push_back(k.weight), dW.push_back(0 * k.weight), H.emplace_back(), Z.emplace_back(), U.emplace_back();
+    for (const auto& k : from.net.layers())
+      W.push_back(k.weight), dW.push_back(0 * k.weight), H.emplace_back(), Z.emplace_back(), U.emplace_back();
     lowrank::jacobian::detail::draw<K>({}, 1, outputs, samples, {5, 1}, V.data());
   }
   void plain() {
@@ -154,8 +157,9 @@ void rows(bool) {
   const double one = plain_products() + 3 * multiplications();
   for (const int threads : thread_counts()) {
     add("promise/grokalign_n1", threads, [=] { return promise(threads, Penalty(Projection{}, FrobeniusNorm{}), 1); });
-    add("promise/hoffman_n3", threads,
-        [=] { return promise(threads, Penalty(Projection{Law::Orthonormal, 3}, SquaredFrobenius{}), 3); });
+    add("promise/hoffman_n3", threads, [=] {
+      return promise(threads, Penalty(Projection{Law::Orthonormal, 3}, SquaredFrobenius{}), 3);
+    });
     add("step/plain/lowrank", threads, [=]() -> Case {
       const auto x = std::make_shared<Ours>(threads);
       return {[x] { x->plain(); }, work(plain_products())};
@@ -183,13 +187,15 @@ void rows(bool) {
     // its time only: in float, with kinks, what it computes is not to be used
     add("step/penalised/finite_difference", threads, [=]() -> Case {
       const auto x = std::make_shared<Ours>(threads);
-      const auto penalty = std::make_shared<Penalty<FrobeniusNorm, FiniteDifference>>(Projection{}, FrobeniusNorm{}, FiniteDifference{.h = 1e-3});
+      const auto penalty = std::make_shared<Penalty<FrobeniusNorm, FiniteDifference>>(Projection{}, FrobeniusNorm{},
+                                                                                      FiniteDifference{.h = 1e-3});
       return {[x, penalty] { x->penalised(*penalty); }, work(one)};
     });
     add("jacobian/lowrank", threads, [=]() -> Case {
       const auto x = std::make_shared<Ours>(threads);
       x->forward();
-      return {[x] { benchmark::DoNotOptimize(jacobians(x->net, x->cache, samples).data()); }, work(outputs * multiplications())};
+      return {[x] { benchmark::DoNotOptimize(jacobians(x->net, x->cache, samples).data()); },
+              work(outputs * multiplications())};
     });
   }
   // the row bound of a ball of inputs around one sample: one thread, in double

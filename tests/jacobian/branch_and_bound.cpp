@@ -13,7 +13,7 @@ TEST_CASE("linear programs over boxes with inequalities") {
   CHECK(*p.maximum(matrix(2, 1, {3, 5})) == Approx(14).epsilon(1e-12));  // at (3, 1)
   CHECK(*p.maximum(matrix(2, 1, {1, 4})) == Approx(8).epsilon(1e-12));   // at (0, 2)
   CHECK(*p.maximum(matrix(2, 1, {-1, -1})) == Approx(0).margin(1e-12));
-  p.add(matrix(2, 1, {-1, 0}), -2.5);                                     // x_1 >= 2.5
+  p.add(matrix(2, 1, {-1, 0}), -2.5);  // x_1 >= 2.5
   CHECK(*p.maximum(matrix(2, 1, {0, 1})) == Approx(3.5 / 3).epsilon(1e-12));
   CHECK(p.deepest()->depth > 0);
   p.add(matrix(2, 1, {1, 1}), 2);
@@ -36,7 +36,8 @@ TEST_CASE("linear programs over boxes with inequalities") {
         }
     CHECK(best >= seen - 1e-12);
     CHECK(best <= c.cwiseAbs().sum());
-    // along any ray from the inside the optimum's plane is reached at the boundary: scaling the limits scales the optimum
+    // along any ray from the inside the optimum's plane is reached at the boundary: scaling the limits scales the
+    // optimum
     Polytope half(Box::around(Vector<double>::Zero(3), 0.5));
     for (Index i = 0; i < 6; ++i) half.add(G.col(i), 0.15);
     CHECK(*half.maximum(c) == Approx(best / 2).epsilon(1e-10));
@@ -44,8 +45,12 @@ TEST_CASE("linear programs over boxes with inequalities") {
 }
 
 TEST_CASE("the exact constants of N0, N1, N3, NA and NB") {
-  for (const auto& [name, e] : {std::pair{"N0", net_n0()}, {"N1", net_n1()}, {"N3", net_n3()}, {"N3 small", net_n3_small()},
-                                {"NA", net_na()}, {"NB", net_nb()}})
+  for (const auto& [name, e] : {std::pair{"N0", net_n0()},
+                                {"N1", net_n1()},
+                                {"N3", net_n3()},
+                                {"N3 small", net_n3_small()},
+                                {"NA", net_na()},
+                                {"NB", net_nb()}})
     for (std::size_t r = 0; r < e.exact.size(); ++r) {
       const LipschitzResult result = local_lipschitz(e.net, e.row(Index(r)), e.box, {.seconds = 60});
       CAPTURE(name, r, result.splits);
@@ -59,7 +64,8 @@ TEST_CASE("the exact constants of N0, N1, N3, NA and NB") {
 }
 
 TEST_CASE("leaky and deeper networks: bound and attained value meet, and no sample is above") {
-  for (const Activation act : {Activation{Nonlinearity::LeakyRelu, 0.3}, Activation{Nonlinearity::Relu}, Activation{Nonlinearity::Identity}}) {
+  for (const Activation act :
+       {Activation{Nonlinearity::LeakyRelu, 0.3}, Activation{Nonlinearity::Relu}, Activation{Nonlinearity::Identity}}) {
     CAPTURE(int(act.kind));
     const DenseNetwork net(network({3, 6, 5, 4, 2}, act, Kind::Mixed, 9));
     const Vector<double> w = (Vector<double>(2) << 1, -1).finished();

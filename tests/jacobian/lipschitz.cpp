@@ -6,7 +6,8 @@ using Catch::Approx;
 
 namespace {
 
-RowBounds bounds(const Example& e, Index row, BoxMethod boxes = BoxMethod::LinearBounds, Enclosure enclosure = Enclosure::Chords) {
+RowBounds bounds(const Example& e, Index row, BoxMethod boxes = BoxMethod::LinearBounds,
+                 Enclosure enclosure = Enclosure::Chords) {
   return row_bounds(e.net, e.row(row), e.box, boxes, enclosure);
 }
 double intervals(const Example& e, Index row, BoxMethod boxes = BoxMethod::LinearBounds) {
@@ -120,7 +121,8 @@ TEST_CASE("pre-activations and slopes stay in their boxes, values between their 
         for (Index k = 0; k < net.hidden(); ++k) {
           const Vector<double> z = net.weights[std::size_t(k)] * h + net.biases[std::size_t(k)];
           const Box& b = boxes[std::size_t(k)];
-          inside = inside && (z.array() >= b.lower.array() - 1e-12).all() && (z.array() <= b.upper.array() + 1e-12).all();
+          inside =
+              inside && (z.array() >= b.lower.array() - 1e-12).all() && (z.array() <= b.upper.array() + 1e-12).all();
           h = z.unaryExpr([&](double v) { return evaluate(act, v).value; });
         }
       }
@@ -134,8 +136,9 @@ TEST_CASE("pre-activations and slopes stay in their boxes, values between their 
         for (int i = 0; i <= 200; ++i) {
           const double z = l + width * i / 200;
           const Jet<double> j = evaluate(act, z);
-          const bool ok = s.lower_slope * z + s.lower_intercept <= j.value + 1e-12 && s.upper_slope * z + s.upper_intercept >= j.value - 1e-12 &&
-                          slopes.lower <= j.slope + 1e-12 && slopes.upper >= j.slope - 1e-12 && values.lower <= j.value + 1e-12 &&
+          const bool ok = s.lower_slope * z + s.lower_intercept <= j.value + 1e-12 &&
+                          s.upper_slope * z + s.upper_intercept >= j.value - 1e-12 && slopes.lower <= j.slope + 1e-12 &&
+                          slopes.upper >= j.slope - 1e-12 && values.lower <= j.value + 1e-12 &&
                           values.upper >= j.value - 1e-12;
           if (!ok) FAIL_CHECK("l = " << l << ", u = " << u << ", z = " << z);
         }
@@ -167,5 +170,6 @@ TEST_CASE("smaller boxes have smaller bounds, points and linear maps exact ones"
   const DenseNetwork linear(network({3, 5, 4, 2}, {Nonlinearity::LeakyRelu, 1}, Kind::Dense, 4));
   const Vector<double> w = (Vector<double>(2) << 1, 0).finished();
   const Matrix<double> J = linear.weights[2] * linear.weights[1] * linear.weights[0];
-  CHECK(row_bounds(linear, w, Box::around(Vector<double>::Zero(3), 5)).norm == Approx(J.row(0).lpNorm<1>()).epsilon(1e-11));
+  CHECK(row_bounds(linear, w, Box::around(Vector<double>::Zero(3), 5)).norm ==
+        Approx(J.row(0).lpNorm<1>()).epsilon(1e-11));
 }

@@ -22,7 +22,8 @@ struct Example {
 inline Matrix<double> matrix(Index rows, Index cols, std::vector<double> values) {
   return Eigen::Map<Eigen::Matrix<double, -1, -1, Eigen::RowMajor>>(values.data(), rows, cols);
 }
-inline Example example(std::vector<Matrix<double>> W, std::vector<Matrix<double>> b, Box box, std::vector<double> exact) {
+inline Example example(std::vector<Matrix<double>> W, std::vector<Matrix<double>> b, Box box,
+                       std::vector<double> exact) {
   std::vector<Layer<double>> layers;
   for (std::size_t l = 0; l < W.size(); ++l) layers.push_back({W[l], {}, b[l]});
   return {DenseNetwork(Mlp<double>(std::move(layers), {Nonlinearity::Relu})), std::move(box), std::move(exact)};
@@ -37,9 +38,10 @@ inline Example net_n1() {
                  Box::around(Vector<double>::Zero(2), 1), {2});
 }
 inline Example net_n3() {
-  return example({matrix(3, 2, {1, 1, 1, -1, 2, 0.5}), matrix(2, 3, {1, -1, 0.5, -1, 2, 1}), matrix(2, 2, {1, 1, 2, -1})},
-                 {matrix(3, 1, {0, 0.5, -0.25}), matrix(2, 1, {0.25, -0.5}), matrix(2, 1, {0, 0})}, Box::around(Vector<double>::Zero(2), 1),
-                 {5.5, 8});
+  return example(
+      {matrix(3, 2, {1, 1, 1, -1, 2, 0.5}), matrix(2, 3, {1, -1, 0.5, -1, 2, 1}), matrix(2, 2, {1, 1, 2, -1})},
+      {matrix(3, 1, {0, 0.5, -0.25}), matrix(2, 1, {0.25, -0.5}), matrix(2, 1, {0, 0})},
+      Box::around(Vector<double>::Zero(2), 1), {5.5, 8});
 }
 inline Example net_n3_small() {
   Example e = net_n3();

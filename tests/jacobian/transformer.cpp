@@ -1,6 +1,8 @@
 // The transformer block's derivatives against central differences, and a penalty on it.
 #include "jacobian/networks.hpp"
 
+#include <support/malloc_counter.hpp>
+
 #include <lowrank/jacobian/penalty.hpp>
 #include <lowrank/jacobian/transformer.hpp>
 
@@ -15,7 +17,8 @@ constexpr Index B = 2, inputs = 12;
 
 struct Setup {
   Block net;
-  Matrix<double> X = random_matrix(inputs, B, 91), V = random_matrix(3, B, 92), G = random_matrix(inputs, B, 93), Y{3, B};
+  Matrix<double> X = random_matrix(inputs, B, 91), V = random_matrix(3, B, 92), G = random_matrix(inputs, B, 93),
+                 Y{3, B};
   Block::Cache cache;
 
   explicit Setup(Activation a) : net(shape, a), cache(net.cache(B)) {
@@ -43,20 +46,24 @@ struct Setup {
   double along(Matrix<double> Block::Grads::*m, const Matrix<double>& direction, const F& f) {
     Matrix<double>& w = net.weights().*m;
     const Matrix<double> before = w;
-    const double value = slope([&](double h) {
-      w = before + h * direction;
-      return f();
-    }, 1e-5);
+    const double value = slope(
+        [&](double h) {
+          w = before + h * direction;
+          return f();
+        },
+        1e-5);
     w = before;
     return value;
   }
 };
 
 const std::pair<const char*, Matrix<double> Block::Grads::*> parameters[] = {
-    {"position", &Block::Grads::position}, {"query", &Block::Grads::query},     {"key", &Block::Grads::key},
-    {"value", &Block::Grads::value},       {"out", &Block::Grads::out},         {"up", &Block::Grads::up},
-    {"down", &Block::Grads::down},         {"unembed", &Block::Grads::unembed}, {"gain1", &Block::Grads::gain1},
-    {"shift1", &Block::Grads::shift1},     {"gain2", &Block::Grads::gain2},     {"shift2", &Block::Grads::shift2},
+    {"position", &Block::Grads::position}, {"query", &Block::Grads::query},
+    {"key", &Block::Grads::key},           {"value", &Block::Grads::value},
+    {"out", &Block::Grads::out},           {"up", &Block::Grads::up},
+    {"down", &Block::Grads::down},         {"unembed", &Block::Grads::unembed},
+    {"gain1", &Block::Grads::gain1},       {"shift1", &Block::Grads::shift1},
+    {"gain2", &Block::Grads::gain2},       {"shift2", &Block::Grads::shift2},
     {"up_bias", &Block::Grads::up_bias},   {"down_bias", &Block::Grads::down_bias}};
 
 }  // namespace
@@ -69,10 +76,12 @@ TEST_CASE("first and mixed derivatives of the block, in every parameter and in t
     CHECK(s.vjp().cwiseProduct(s.G).sum() == Approx(value).epsilon(1e-12));
     const Matrix<double> X = s.X, D = random_matrix(inputs, B, 77);
     const auto in_inputs = [&](const Matrix<double>& direction, const auto& f) {
-      const double d = slope([&](double h) {
-        s.X = X + h * direction;
-        return f();
-      }, 1e-5);
+      const double d = slope(
+          [&](double h) {
+            s.X = X + h * direction;
+            return f();
+          },
+          1e-5);
       s.X = X;
       return d;
     };
@@ -87,8 +96,10 @@ TEST_CASE("first and mixed derivatives of the block, in every parameter and in t
     for (const auto& [name, m] : parameters) {
       CAPTURE(name);
       const Matrix<double> direction = random_matrix((first.*m).rows(), (first.*m).cols(), 66);
-      CHECK((first.*m).cwiseProduct(direction).sum() == Approx(s.along(m, direction, [&] { return s.outputs(); })).epsilon(1e-7).margin(1e-9));
-      CHECK((mixed.*m).cwiseProduct(direction).sum() == Approx(s.along(m, direction, [&] { return s.bilinear(); })).epsilon(1e-7).margin(1e-9));
+      CHECK((first.*m).cwiseProduct(direction).sum() ==
+            Approx(s.along(m, direction, [&] { return s.outputs(); })).epsilon(1e-7).margin(1e-9));
+      CHECK((mixed.*m).cwiseProduct(direction).sum() ==
+            Approx(s.along(m, direction, [&] { return s.bilinear(); })).epsilon(1e-7).margin(1e-9));
     }
   }
 }
@@ -104,18 +115,35 @@ TEST_CASE("a penalty's gradient on the block, with the loss and the inputs") {
   Block::Grads g = s.net.grads();
   Matrix<double> dX = Matrix<double>::Zero(inputs, B);
   s.forward();
-  penalty.add_gradient(s.net, s.cache, s.X, g, {.weight = 0.3, .draw = {1, 2}, .loss = view(std::as_const(s.V)), .input_gradient = view(dX)});
+  penalty.add_gradient(s.net, s.cache, s.X, g,
+                       {.weight = 0.3, .draw = {1, 2}, .loss = view(std::as_const(s.V)), .input_gradient = view(dX)});
   for (const auto& [name, m] : parameters) {
     CAPTURE(name);
     const Matrix<double> direction = random_matrix((g.*m).rows(), (g.*m).cols(), 66);
     CHECK((g.*m).cwiseProduct(direction).sum() == Approx(s.along(m, direction, total)).epsilon(1e-7).margin(1e-9));
   }
   const Matrix<double> X = s.X, D = random_matrix(inputs, B, 77);
-  const double moved = slope([&](double h) {
-    s.X = X + h * D;
-    return total();
-  }, 1e-5);
+  const double moved = slope(
+      [&](double h) {
+        s.X = X + h * D;
+        return total();
+      },
+      1e-5);
   CHECK(dX.cwiseProduct(D).sum() == Approx(moved).epsilon(1e-7));
+}
+
+TEST_CASE("a step of the block allocates nothing after the first") {
+  Setup s({Nonlinearity::Gelu});
+  Penalty penalty(Projection{.n = 2}, FrobeniusNorm{});
+  Block::Grads g = s.net.grads();
+  const auto step = [&] {
+    s.forward();
+    penalty.add_gradient(s.net, s.cache, s.X, g, {.weight = 0.3, .draw = {1, 2}, .loss = view(std::as_const(s.V))});
+  };
+  step();
+  const support::AllocationCount count;
+  step();
+  if (support::AllocationCount::counted) CHECK(count.since() == 0);
 }
 
 TEST_CASE("a sample's numbers do not depend on its batch, and shapes are checked") {

@@ -17,7 +17,9 @@ namespace jacobian {
 struct Box {
   Vector<double> lower, upper;
 
-  static Box around(const Vector<double>& center, double radius) { return {center.array() - radius, center.array() + radius}; }
+  static Box around(const Vector<double>& center, double radius) {
+    return {center.array() - radius, center.array() + radius};
+  }
   Index size() const { return lower.size(); }
   bool empty() const { return (lower.array() > upper.array()).any(); }
 };
@@ -37,7 +39,8 @@ struct DenseNetwork {
         W = W.lazyProduct(V.transpose()).eval();
       }
       weights.push_back(std::move(W));
-      biases.push_back(k.bias.size() > 0 ? Vector<double>(k.bias.template cast<double>()) : Vector<double>(Vector<double>::Zero(k.outputs())));
+      biases.push_back(k.bias.size() > 0 ? Vector<double>(k.bias.template cast<double>())
+                                         : Vector<double>(Vector<double>::Zero(k.outputs())));
     }
   }
   Index inputs() const { return weights.front().cols(); }
@@ -178,7 +181,8 @@ inline Box through_activation(const Activation& a, const Box& z) {
 }
 
 /// Upper bound of sign (W_k h_{k-1} + b_k), all rows, by sending the coefficients back to the input.
-inline Vector<double> upper_by_lines(const DenseNetwork& net, Index k, double sign, const std::vector<std::vector<Lines>>& lines, const Box& input) {
+inline Vector<double> upper_by_lines(const DenseNetwork& net, Index k, double sign,
+                                     const std::vector<std::vector<Lines>>& lines, const Box& input) {
   Matrix<double> A = sign * net.weights[std::size_t(k)];
   Vector<double> bias = sign * net.biases[std::size_t(k)];
   for (Index m = k - 1; m >= 0; --m) {
@@ -202,11 +206,14 @@ inline Vector<double> upper_by_lines(const DenseNetwork& net, Index k, double si
 
 }  // namespace detail
 
-/// Boxes of z_1 .. z_{L-1} for inputs in the box. known: boxes they are in as well (of an enclosing problem, or clamped at
-/// a kink), intersected layer by layer; empty: none. A box that comes out empty says that the clamps contradict.
-inline std::vector<Box> preactivation_boxes(const DenseNetwork& net, const Box& input, BoxMethod method, const std::vector<Box>& known = {}) {
-  detail::check_batch("lowrank::jacobian::preactivation_boxes", input.lower.size(), input.upper.size(), net.inputs(), net.inputs());
-  if (input.empty()) lowrank::detail::bad_argument("lowrank::jacobian::preactivation_boxes", "an empty box", "lower <= upper");
+/// Boxes of z_1 .. z_{L-1} for inputs in the box. known: boxes they are in as well (of an enclosing problem, or clamped
+/// at a kink), intersected layer by layer; empty: none. A box that comes out empty says that the clamps contradict.
+inline std::vector<Box> preactivation_boxes(const DenseNetwork& net, const Box& input, BoxMethod method,
+                                            const std::vector<Box>& known = {}) {
+  detail::check_batch("lowrank::jacobian::preactivation_boxes", input.lower.size(), input.upper.size(), net.inputs(),
+                      net.inputs());
+  if (input.empty())
+    lowrank::detail::bad_argument("lowrank::jacobian::preactivation_boxes", "an empty box", "lower <= upper");
   std::vector<Box> boxes;
   std::vector<std::vector<Lines>> lines;
   Box h = input;
@@ -214,11 +221,10 @@ inline std::vector<Box> preactivation_boxes(const DenseNetwork& net, const Box& 
     const auto at = std::size_t(k);
     Box z = detail::through_intervals(net.weights[at], net.biases[at], h);
     if (k > 0 && method != BoxMethod::Intervals) {
-      const Box linear{-detail::upper_by_lines(net, k, -1, lines, input), detail::upper_by_lines(net, k, 1, lines, input)};
-      if (method == BoxMethod::LinearBounds)
-        z = linear;
-      else
-        z = {z.lower.cwiseMax(linear.lower), z.upper.cwiseMin(linear.upper)};
+      const Box linear{-detail::upper_by_lines(net, k, -1, lines, input),
+                       detail::upper_by_lines(net, k, 1, lines, input)};
+      if (method == BoxMethod::LinearBounds) z = linear;
+      else z = {z.lower.cwiseMax(linear.lower), z.upper.cwiseMin(linear.upper)};
     }
     if (!known.empty()) z = {z.lower.cwiseMax(known[at].lower), z.upper.cwiseMin(known[at].upper)};
     if (z.empty()) {

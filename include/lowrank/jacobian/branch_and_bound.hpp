@@ -5,7 +5,8 @@
 // bound on slopes alone would) and tighten the open layer; when all phases are settled the row is constant and exact.
 // Regions thinner than 1e-9 count as empty. Smooth networks: a domain is a box of inputs, halved.
 //
-// Phases are closed sets, z >= 0 or z <= 0: what is left out has no interior, and the constant is the essential supremum.
+// Phases are closed sets, z >= 0 or z <= 0: what is left out has no interior, and the constant is the essential
+// supremum.
 #pragma once
 
 #include <chrono>
@@ -19,11 +20,11 @@ namespace lowrank::inline LOWRANK_ABI {
 namespace jacobian {
 
 struct BranchAndBound {
-  double gap = 1e-9;                // stop when bound <= attained (1 + gap)
+  double gap = 1e-9;  // stop when bound <= attained (1 + gap)
   std::int64_t max_splits = 100000;
   double seconds = 60;
-  std::int64_t samples = 200;       // Jacobians sampled for a first lower bound
-  std::uint64_t seed = 0;           // of those
+  std::int64_t samples = 200;  // Jacobians sampled for a first lower bound
+  std::uint64_t seed = 0;      // of those
 };
 
 enum class Stopped { GapClosed, Splits, Time };
@@ -43,8 +44,14 @@ namespace detail {
 class LipschitzSearch {
  public:
   LipschitzSearch(const DenseNetwork& net, const Vector<double>& w, const Box& input, const BranchAndBound& options)
-      : net_(net), w_(w), input_(input), options_(options), linear_(net.activation.piecewise_linear()),
-        leak_(net.activation.kind == Nonlinearity::Identity ? 1 : net.activation.kind == Nonlinearity::Relu ? 0 : net.activation.leak) {}
+      : net_(net),
+        w_(w),
+        input_(input),
+        options_(options),
+        linear_(net.activation.piecewise_linear()),
+        leak_(net.activation.kind == Nonlinearity::Identity ? 1
+              : net.activation.kind == Nonlinearity::Relu   ? 0
+                                                            : net.activation.leak) {}
 
   LipschitzResult run() {
     const auto start = std::chrono::steady_clock::now();
@@ -53,7 +60,8 @@ class LipschitzSearch {
     Domain root;
     root.input = input_;
     root.bound = std::numeric_limits<double>::infinity();
-    for (Index k = 0; k < net_.hidden(); ++k) root.phases.emplace_back(std::size_t(net_.weights[std::size_t(k)].rows()), std::int8_t(0));
+    for (Index k = 0; k < net_.hidden(); ++k)
+      root.phases.emplace_back(std::size_t(net_.weights[std::size_t(k)].rows()), std::int8_t(0));
     consider(std::move(root));
     while (true) {
       result_.bound = std::max(result_.attained, heap_.empty() ? 0.0 : heap_.top().bound);
@@ -83,15 +91,17 @@ class LipschitzSearch {
   struct Domain {
     double bound;
     Box input;
-    std::vector<Box> boxes;                         // of pre-activations
-    std::vector<std::vector<std::int8_t>> phases;   // +1: z >= 0 was chosen, -1: z <= 0, 0: not chosen
-    Index layer = 0, unit = 0;                      // to be split next: a unit of a layer, or an input
+    std::vector<Box> boxes;                        // of pre-activations
+    std::vector<std::vector<std::int8_t>> phases;  // +1: z >= 0 was chosen, -1: z <= 0, 0: not chosen
+    Index layer = 0, unit = 0;                     // to be split next: a unit of a layer, or an input
     bool operator<(const Domain& other) const { return bound < other.bound; }
   };
 
   static Vector<double> center(const Box& b) { return (b.lower + b.upper) / 2; }
   double closed() const { return result_.attained * (1 + options_.gap); }
-  void meet(const Vector<double>& x) { result_.attained = std::max(result_.attained, gradient_at(net_, w_, x).lpNorm<1>()); }
+  void meet(const Vector<double>& x) {
+    result_.attained = std::max(result_.attained, gradient_at(net_, w_, x).lpNorm<1>());
+  }
   LipschitzResult finish(Stopped reason) {
     result_.reason = reason;
     return result_;
@@ -116,7 +126,9 @@ class LipschitzSearch {
       }
       d.unit = widest_unit(d, b);
     } else {
-      (d.input.upper - d.input.lower).cwiseProduct(b.entries.lower.cwiseAbs().cwiseMax(b.entries.upper.cwiseAbs())).maxCoeff(&d.unit);
+      (d.input.upper - d.input.lower)
+          .cwiseProduct(b.entries.lower.cwiseAbs().cwiseMax(b.entries.upper.cwiseAbs()))
+          .maxCoeff(&d.unit);
     }
     heap_.push(std::move(d));
   }
@@ -134,8 +146,8 @@ class LipschitzSearch {
     return s;
   }
 
-  /// Follows the settled layers with z = A x + c, collects the chosen phases as inequalities and tightens the first open
-  /// layer by linear programs; d.layer: that layer, or hidden(). False: no interior.
+  /// Follows the settled layers with z = A x + c, collects the chosen phases as inequalities and tightens the first
+  /// open layer by linear programs; d.layer: that layer, or hidden(). False: no interior.
   bool settle(Domain& d) {
     Polytope region(d.input);
     Matrix<double> A = Matrix<double>::Identity(net_.inputs(), net_.inputs());
@@ -216,12 +228,14 @@ class LipschitzSearch {
 }  // namespace detail
 
 /// sup |w^T J|_1 over the box.
-inline LipschitzResult local_lipschitz(const DenseNetwork& net, const Vector<double>& w, const Box& input, const BranchAndBound& options = {}) {
+inline LipschitzResult local_lipschitz(const DenseNetwork& net, const Vector<double>& w, const Box& input,
+                                       const BranchAndBound& options = {}) {
   const char* who = "lowrank::jacobian::local_lipschitz";
   detail::check_batch(who, w.size(), 1, net.outputs(), 1);
   detail::check_batch(who, input.lower.size(), input.upper.size(), net.inputs(), net.inputs());
   if (input.empty()) lowrank::detail::bad_argument(who, "an empty box", "lower <= upper");
-  if (!(options.gap >= 0) || !(options.seconds >= 0)) lowrank::detail::bad_argument(who, "a negative gap or time", "numbers >= 0");
+  if (!(options.gap >= 0) || !(options.seconds >= 0))
+    lowrank::detail::bad_argument(who, "a negative gap or time", "numbers >= 0");
   return detail::LipschitzSearch(net, w, input, options).run();
 }
 

@@ -1,6 +1,6 @@
-// Local Lipschitz constants: upper bounds of |w^T J|_1 over all Clarke Jacobians J in a box of inputs, the l_inf constant of
-// w^T f there (Shi, Wang, Zhang, Kolter, Hsieh: Efficiently computing local Lipschitz constants of neural networks via
-// bound propagation, arXiv 2210.07394; in closed form for any activation).
+// Local Lipschitz constants: upper bounds of |w^T J|_1 over all Clarke Jacobians J in a box of inputs, the l_inf
+// constant of w^T f there (Shi, Wang, Zhang, Kolter, Hsieh: Efficiently computing local Lipschitz constants of neural
+// networks via bound propagation, arXiv 2210.07394; in closed form for any activation).
 //
 // With p_{L-1} = W_L^T w, u_k = s'(z_k) o p_k, p_{k-1} = W_k^T u_k the row is p_0. Only the range [dl, du] of slopes
 // enters, not x:   u = dl p + (du - dl) m with m between 0 and p, and for lp < 0 < up
@@ -15,8 +15,8 @@
 namespace lowrank::inline LOWRANK_ABI {
 namespace jacobian {
 
-/// What m is enclosed by where the sign of p is open: the chords above, or constants (RecurJac: Zhang, Zhang, Hsieh, arXiv
-/// 1810.11783, which is weaker and here for comparison).
+/// What m is enclosed by where the sign of p is open: the chords above, or constants (RecurJac: Zhang, Zhang, Hsieh,
+/// arXiv 1810.11783, which is weaker and here for comparison).
 enum class Enclosure { Chords, Constants };
 
 /// Slopes of every hidden unit.
@@ -38,17 +38,17 @@ inline Slopes slope_boxes(const Activation& a, const std::vector<Box>& preactiva
 
 /// Bounds of the row w^T J, and three bounds of its 1-norm.
 struct RowBounds {
-  Box entries;                    // d
-  double norm = 0;                // linear bound of the norm: the tightest
-  double entry_sum = 0;           // sum of the entries' largest magnitudes
-  std::vector<Box> cotangents;    // of p_1 .. p_{L-1}, where a unit's slope matters
+  Box entries;                  // d
+  double norm = 0;              // linear bound of the norm: the tightest
+  double entry_sum = 0;         // sum of the entries' largest magnitudes
+  std::vector<Box> cotangents;  // of p_1 .. p_{L-1}, where a unit's slope matters
 };
 
 namespace detail {
 
 /// Upper bounds of A p_k, row by row; k = -1: p_0, the input's. cotangents[j] encloses p of hidden layer j.
-inline Vector<double> upper_of(const DenseNetwork& net, Matrix<double> A, Index k, const Slopes& slopes, const std::vector<Box>& cotangents,
-                               const Vector<double>& last, Enclosure enclosure) {
+inline Vector<double> upper_of(const DenseNetwork& net, Matrix<double> A, Index k, const Slopes& slopes,
+                               const std::vector<Box>& cotangents, const Vector<double>& last, Enclosure enclosure) {
   Vector<double> bias = Vector<double>::Zero(A.rows());
   for (Index j = k + 1; j < net.hidden(); ++j) {
     A = times(A, net.weights[std::size_t(j)].transpose());
@@ -66,8 +66,7 @@ inline Vector<double> upper_of(const DenseNetwork& net, Matrix<double> A, Index 
         const double width = std::max(up - lp, 1e-300);
         if (enclosure == Enclosure::Chords)
           su = up / width, tu = -lp * up / width, sl = -lp / width, tl = lp * up / width;
-        else
-          su = 0, tu = up, sl = 0, tl = lp;
+        else su = 0, tu = up, sl = 0, tl = lp;
       }
       for (Index r = 0; r < A.rows(); ++r) {
         const double a = A(r, i), m = a * gap;
@@ -83,7 +82,8 @@ inline Vector<double> upper_of(const DenseNetwork& net, Matrix<double> A, Index 
 }  // namespace detail
 
 /// Bounds of w^T J for given slopes, sound for every sign pattern and every activation.
-inline RowBounds row_bounds(const DenseNetwork& net, const Vector<double>& w, const Slopes& slopes, Enclosure enclosure = Enclosure::Chords) {
+inline RowBounds row_bounds(const DenseNetwork& net, const Vector<double>& w, const Slopes& slopes,
+                            Enclosure enclosure = Enclosure::Chords) {
   detail::check_batch("lowrank::jacobian::row_bounds", w.size(), 1, net.outputs(), 1);
   const Index H = net.hidden();
   RowBounds out;
@@ -113,8 +113,8 @@ inline RowBounds row_bounds(const DenseNetwork& net, const Vector<double>& w, co
 }
 
 /// The same over a box of inputs.
-inline RowBounds row_bounds(const DenseNetwork& net, const Vector<double>& w, const Box& input, BoxMethod method = BoxMethod::Intersection,
-                            Enclosure enclosure = Enclosure::Chords) {
+inline RowBounds row_bounds(const DenseNetwork& net, const Vector<double>& w, const Box& input,
+                            BoxMethod method = BoxMethod::Intersection, Enclosure enclosure = Enclosure::Chords) {
   return row_bounds(net, w, slope_boxes(net.activation, preactivation_boxes(net, input, method)), enclosure);
 }
 
@@ -125,7 +125,8 @@ inline double interval_lipschitz(const DenseNetwork& net, const Vector<double>& 
     const Box& d = slopes[std::size_t(k)];
     Box u{lo, up};
     for (Index i = 0; i < lo.size(); ++i) {
-      const auto [least, most] = std::minmax({d.lower[i] * lo[i], d.lower[i] * up[i], d.upper[i] * lo[i], d.upper[i] * up[i]});
+      const auto [least, most] =
+          std::minmax({d.lower[i] * lo[i], d.lower[i] * up[i], d.upper[i] * lo[i], d.upper[i] * up[i]});
       u.lower[i] = least;
       u.upper[i] = most;
     }
@@ -172,7 +173,8 @@ inline Vector<double> gradient_at(const DenseNetwork& net, const Vector<double>&
 }  // namespace detail
 
 /// A lower bound: the largest |w^T J(x)|_1 over random x of the box (uniform, numbered by the seed).
-inline double sampled_lipschitz(const DenseNetwork& net, const Vector<double>& w, const Box& input, Index samples, std::uint64_t seed) {
+inline double sampled_lipschitz(const DenseNetwork& net, const Vector<double>& w, const Box& input, Index samples,
+                                std::uint64_t seed) {
   double largest = 0;
   Vector<double> x(net.inputs());
   for (Index t = 0; t < samples; ++t) {

@@ -20,8 +20,8 @@ class Polytope {
   }
   Index inequalities() const { return Index(rows_.size()); }
 
-  /// The largest t with g_i x + |g_i|_1 t <= h_i for all i at one x, at most 1: how far inside the inequalities (l_inf) one
-  /// can be; negative when they contradict. Without inequalities 1. Nothing when the simplex method gave up.
+  /// The largest t with g_i x + |g_i|_1 t <= h_i for all i at one x, at most 1: how far inside the inequalities (l_inf)
+  /// one can be; negative when they contradict. Without inequalities 1. Nothing when the simplex method gave up.
   struct Inside {
     double depth;
     Vector<double> x;
@@ -43,7 +43,8 @@ class Polytope {
   /// others: x_B = const - T x_N.
   class Tableau {
    public:
-    Tableau(const Polytope& p, double deepest) : n_(p.box_.size() + 1), m_(p.inequalities()), T_(m_, n_), value_(n_ + m_), lower_(n_ + m_), upper_(n_ + m_) {
+    Tableau(const Polytope& p, double deepest)
+        : n_(p.box_.size() + 1), m_(p.inequalities()), T_(m_, n_), value_(n_ + m_), lower_(n_ + m_), upper_(n_ + m_) {
       value_.head(n_ - 1) = lower_.head(n_ - 1) = p.box_.lower;
       upper_.head(n_ - 1) = p.box_.upper;
       double start = deepest;
@@ -56,7 +57,8 @@ class Polytope {
       value_[n_ - 1] = lower_[n_ - 1] = start;
       upper_[n_ - 1] = deepest;
       for (Index i = 0; i < m_; ++i) {
-        value_[n_ + i] = std::max(0.0, p.limits_[std::size_t(i)] - p.rows_[std::size_t(i)].dot(p.box_.lower) - T_(i, n_ - 1) * start);
+        value_[n_ + i] = std::max(
+            0.0, p.limits_[std::size_t(i)] - p.rows_[std::size_t(i)].dot(p.box_.lower) - T_(i, n_ - 1) * start);
         lower_[n_ + i] = 0;
         upper_[n_ + i] = std::numeric_limits<double>::infinity();
       }

@@ -1,13 +1,15 @@
 // Transformer: one pre-norm block from embeddings to the logits at the last position, as a model whose Jacobian can be
 // penalised: it shows that the concept of model.hpp carries beyond multilayer perceptrons.
 //
-//   x <- x + position;   x_T <- x_T + W_o attend(q_T; K, V),  q, K, V from norm_1(x);   x_T <- x_T + W_2 s(W_1 norm_2(x_T) + b_1) + b_2
-//   f = W_u x_T                                        norm: layer norm with gain and shift;  attend: softmax over all T tokens
+//   x   <- x + position
+//   x_T <- x_T + W_o attend(q_T; K, V),  q, K, V from norm_1(x);  attend: softmax over all T tokens
+//   x_T <- x_T + W_2 s(W_1 norm_2(x_T) + b_1) + b_2,  norm: layer norm with gain and shift
+//   f    = W_u x_T
 //
 // A sample is T embeddings of d entries one after another (T d inputs), so a batch is d x (T B); C outputs.
 //
-// Derivatives: every intermediate a goes forward with its tangent a' and back with the cotangents of both. One pass back
-// serves all: cotangent V on f gives vjp and param_vjp; cotangent V on f' gives the gradient of <V, J G>, G = x'.
+// Derivatives: every intermediate a goes forward with its tangent a' and back with the cotangents of both. One pass
+// back serves all: cotangent V on f gives vjp and param_vjp; cotangent V on f' gives the gradient of <V, J G>, G = x'.
 #pragma once
 
 #include <tuple>
@@ -60,12 +62,12 @@ struct Dual {
 
 template <class S, class K>
 struct TransformerCache {
-  Dual<S> x, norm1, y1, k, v;                    // d x TB
-  Dual<S> q, o, mid, norm2, y2, last;            // d x B
-  Dual<S> p, scores;                             // heads T x B: softmax and what goes in (of which only t is kept)
-  Dual<S> z, h;                                  // f x B
-  Matrix<S> slope, curvature;                    // f x B
-  Dual<S> r1, r2;                                // 1 x TB, 1 x B: 1 / deviation, and <norm, x'> / d
+  Dual<S> x, norm1, y1, k, v;          // d x TB
+  Dual<S> q, o, mid, norm2, y2, last;  // d x B
+  Dual<S> p, scores;                   // heads T x B: softmax and what goes in (of which only t is kept)
+  Dual<S> z, h;                        // f x B
+  Matrix<S> slope, curvature;          // f x B
+  Dual<S> r1, r2;                      // 1 x TB, 1 x B: 1 / deviation, and <norm, x'> / d
   Dual<S> dx, dy1, dk, dv, dq, d_o, dmid, dy2, dz, dh, dlast;
   Matrix<S> product, output;
   Buffer<std::byte> scratch;
@@ -87,14 +89,16 @@ class Transformer {
 
   /// Gains one, all else zero, until randomize().
   Transformer(TransformerShape shape, Activation activation) : n_(shape), activation_(activation) {
-    if (shape.tokens < 1 || shape.width < 1 || shape.heads < 1 || shape.hidden < 1 || shape.outputs < 1 || shape.width % shape.heads != 0)
-      lowrank::detail::bad_argument(who, "width " + std::to_string(shape.width) + " and " + std::to_string(shape.heads) + " heads",
-                                    "positive sizes, the width a multiple of the heads");
+    if (shape.tokens < 1 || shape.width < 1 || shape.heads < 1 || shape.hidden < 1 || shape.outputs < 1 ||
+        shape.width % shape.heads != 0)
+      lowrank::detail::bad_argument(
+          who, "width " + std::to_string(shape.width) + " and " + std::to_string(shape.heads) + " heads",
+          "positive sizes, the width a multiple of the heads");
     detail::check_activation(who, activation);
     const Index d = n_.width;
     const auto zero = [](Index rows, Index cols) { return Matrix<S>(Matrix<S>::Zero(rows, cols)); };
-    w_ = {zero(d, n_.tokens), zero(d, d), zero(d, d), zero(d, d), zero(d, d), zero(n_.hidden, d), zero(d, n_.hidden), zero(n_.outputs, d),
-          zero(d, 1), zero(d, 1), zero(d, 1), zero(d, 1), zero(n_.hidden, 1), zero(d, 1)};
+    w_ = {zero(d, n_.tokens),  zero(d, d), zero(d, d), zero(d, d), zero(d, d), zero(n_.hidden, d), zero(d, n_.hidden),
+          zero(n_.outputs, d), zero(d, 1), zero(d, 1), zero(d, 1), zero(d, 1), zero(n_.hidden, 1), zero(d, 1)};
     w_.gain1.setOnes(), w_.gain2.setOnes();
   }
   /// Matrices N(0, gain^2 / fan-in), gains one, shifts and biases zero.
@@ -123,7 +127,8 @@ class Transformer {
     Cache c;
     const Index d = n_.width, all = n_.tokens * samples;
     for (Dual<S>* m : {&c.x, &c.norm1, &c.y1, &c.k, &c.v, &c.dx, &c.dy1, &c.dk, &c.dv}) *m = Dual<S>(d, all);
-    for (Dual<S>* m : {&c.q, &c.o, &c.mid, &c.norm2, &c.y2, &c.last, &c.dq, &c.d_o, &c.dmid, &c.dy2, &c.dlast}) *m = Dual<S>(d, samples);
+    for (Dual<S>* m : {&c.q, &c.o, &c.mid, &c.norm2, &c.y2, &c.last, &c.dq, &c.d_o, &c.dmid, &c.dy2, &c.dlast})
+      *m = Dual<S>(d, samples);
     for (Dual<S>* m : {&c.p, &c.scores}) *m = Dual<S>(n_.heads * n_.tokens, samples);
     for (Dual<S>* m : {&c.z, &c.h, &c.dz, &c.dh}) *m = Dual<S>(n_.hidden, samples);
     c.r1 = Dual<S>(1, all), c.r2 = Dual<S>(1, samples);
@@ -193,27 +198,32 @@ class Transformer {
   }
   Index last(Index b) const { return b * n_.tokens + n_.tokens - 1; }
 
-  // -- products over n columns ------------------------------------------------------------------------------------------
+  // -- products over n columns
+  // ------------------------------------------------------------------------------------------
 
   /// out = W x
   static void apply(const Matrix<S>& W, const Matrix<S>& x, Index n, S* out, Index ld, Cache& c) {
-    linalg::gemm<K>(W.rows(), n, W.cols(), linalg::columns<K>(W.data(), W.rows()), linalg::columns<K>(x.data(), x.rows()), out, ld, c.team());
+    linalg::gemm<K>(W.rows(), n, W.cols(), linalg::columns<K>(W.data(), W.rows()),
+                    linalg::columns<K>(x.data(), x.rows()), out, ld, c.team());
   }
-  static void apply(const Matrix<S>& W, const Matrix<S>& x, Index n, Matrix<S>& out, Cache& c) { apply(W, x, n, out.data(), out.rows(), c); }
+  static void apply(const Matrix<S>& W, const Matrix<S>& x, Index n, Matrix<S>& out, Cache& c) {
+    apply(W, x, n, out.data(), out.rows(), c);
+  }
   /// out = W^T x
   static void pull(const Matrix<S>& W, const Matrix<S>& x, Index n, Matrix<S>& out, Cache& c) {
-    linalg::gemm<K>(W.cols(), n, W.rows(), linalg::transposed<K>(W.data(), W.rows()), linalg::columns<K>(x.data(), x.rows()), out.data(),
-                    out.rows(), c.team());
+    linalg::gemm<K>(W.cols(), n, W.rows(), linalg::transposed<K>(W.data(), W.rows()),
+                    linalg::columns<K>(x.data(), x.rows()), out.data(), out.rows(), c.team());
   }
   /// dW += u x^T
   static void outer(const Matrix<S>& u, const Matrix<S>& x, Index n, Matrix<S>& dW, Cache& c) {
-    linalg::gemm<K>(u.rows(), x.rows(), n, linalg::columns<K>(u.data(), u.rows()), linalg::transposed<K>(x.data(), x.rows()), c.product.data(),
-                    u.rows(), c.team());
+    linalg::gemm<K>(u.rows(), x.rows(), n, linalg::columns<K>(u.data(), u.rows()),
+                    linalg::transposed<K>(x.data(), x.rows()), c.product.data(), u.rows(), c.team());
     detail::add<K>(dW.size(), 1, c.product.data(), dW.data());
   }
   /// Both streams of y = W x backwards: dx, and dW += dy x^T + dy' x'^T.
   template <Stream stream>
-  static void linear_back(const Matrix<S>& W, const Dual<S>& x, const Dual<S>& dy, Index n, Dual<S>& dx, Matrix<S>* dW, Cache& c) {
+  static void linear_back(const Matrix<S>& W, const Dual<S>& x, const Dual<S>& dy, Index n, Dual<S>& dx, Matrix<S>* dW,
+                          Cache& c) {
     pull(W, dy.a, n, dx.a, c);
     if constexpr (stream == Stream::Tangent) pull(W, dy.t, n, dx.t, c);
     if (dW == nullptr) return;
@@ -224,9 +234,11 @@ class Transformer {
     for (Index j = 0; j < n; ++j) detail::add<K>(from.rows(), 1, from.data() + j * from.rows(), to.data());
   }
 
-  // -- layer norm: norm = (x - mean) r, y = gain norm + shift -------------------------------------------------------------
+  // -- layer norm: norm = (x - mean) r, y = gain norm + shift
+  // -------------------------------------------------------------
 
-  void norm(const Dual<S>& x, Index n, const Matrix<S>& gain, const Matrix<S>& shift, Dual<S>& norm, Dual<S>& r, Dual<S>& y) const {
+  void norm(const Dual<S>& x, Index n, const Matrix<S>& gain, const Matrix<S>& shift, Dual<S>& norm, Dual<S>& r,
+            Dual<S>& y) const {
     const S d = S(n_.width);
     for (Index j = 0; j < n; ++j) {
       norm.a.col(j).array() = x.a.col(j).array() - x.a.col(j).mean();
@@ -245,8 +257,8 @@ class Transformer {
   }
   /// dx += both streams of y backwards. dy is overwritten.
   template <Stream stream>
-  void norm_back(const Dual<S>& x, const Dual<S>& norm, const Dual<S>& r, const Matrix<S>& gain, Index n, Dual<S>& dy, Dual<S>& dx,
-                 Matrix<S>* dgain, Matrix<S>* dshift) const {
+  void norm_back(const Dual<S>& x, const Dual<S>& norm, const Dual<S>& r, const Matrix<S>& gain, Index n, Dual<S>& dy,
+                 Dual<S>& dx, Matrix<S>* dgain, Matrix<S>* dshift) const {
     const S d = S(n_.width);
     for (Index j = 0; j < n; ++j) {
       auto dn = dy.a.col(j);
@@ -272,7 +284,8 @@ class Transformer {
     }
   }
 
-  // -- forward --------------------------------------------------------------------------------------------------------------
+  // -- forward
+  // --------------------------------------------------------------------------------------------------------------
 
   void primal(Cache& c) const {
     const Index B = c.size, all = B * n_.tokens, d = n_.width, size = d / n_.heads;
@@ -313,7 +326,8 @@ class Transformer {
 
   void tangent(Cache& c, ConstBatch<S> T) const {
     const Index B = c.size, all = B * n_.tokens, d = n_.width, size = d / n_.heads;
-    for (Index b = 0; b < B; ++b) std::copy_n(T.data() + b * T.outerStride(), input_dim(), c.x.t.data() + b * input_dim());
+    for (Index b = 0; b < B; ++b)
+      std::copy_n(T.data() + b * T.outerStride(), input_dim(), c.x.t.data() + b * input_dim());
     norm_tangent(c.x, all, w_.gain1, c.norm1, c.r1, c.y1);
     apply(w_.key, c.y1.t, all, c.k.t, c);
     apply(w_.value, c.y1.t, all, c.v.t, c);
@@ -324,7 +338,8 @@ class Transformer {
       for (Index head = 0; head < n_.heads; ++head) {
         const Index row = head * size;
         const auto p = c.p.a.col(b).segment(head * n_.tokens, n_.tokens);
-        auto s1 = c.scores.t.col(b).segment(head * n_.tokens, n_.tokens), p1 = c.p.t.col(b).segment(head * n_.tokens, n_.tokens);
+        auto s1 = c.scores.t.col(b).segment(head * n_.tokens, n_.tokens),
+             p1 = c.p.t.col(b).segment(head * n_.tokens, n_.tokens);
         for (Index i = 0; i < n_.tokens; ++i) {
           const Index j = b * n_.tokens + i;
           s1[i] = scale * (c.q.t.col(b).segment(row, size).dot(c.k.a.col(j).segment(row, size)) +
@@ -348,7 +363,8 @@ class Transformer {
     c.last.t.leftCols(B) += c.mid.t.leftCols(B);
   }
 
-  // -- back -------------------------------------------------------------------------------------------------------------------
+  // -- back
+  // -------------------------------------------------------------------------------------------------------------------
 
   /// From V on f (Value) or on f' (Tangent) to dx; g += the parameters' part unless it is null.
   template <Stream stream>
@@ -357,7 +373,8 @@ class Transformer {
     const Index B = c.size, all = B * n_.tokens, d = n_.width, size = d / n_.heads;
     const auto grad = [&](Matrix<S> Grads::*m) { return g == nullptr ? nullptr : &(g->*m); };
 
-    for (Index b = 0; b < B; ++b) std::copy_n(V.data() + b * V.outerStride(), n_.outputs, c.output.data() + b * n_.outputs);
+    for (Index b = 0; b < B; ++b)
+      std::copy_n(V.data() + b * V.outerStride(), n_.outputs, c.output.data() + b * n_.outputs);
     if constexpr (dual) {
       c.dlast.a.leftCols(B).setZero();
       pull(w_.unembed, c.output, B, c.dlast.t, c);
@@ -371,7 +388,8 @@ class Transformer {
     if (g != nullptr) add_columns(c.dlast.a, B, g->down_bias);
     c.dz.a.leftCols(B) = c.slope.leftCols(B).cwiseProduct(c.dh.a.leftCols(B));
     if constexpr (dual) {
-      c.dz.a.leftCols(B).array() += c.curvature.leftCols(B).array() * c.z.t.leftCols(B).array() * c.dh.t.leftCols(B).array();
+      c.dz.a.leftCols(B).array() +=
+          c.curvature.leftCols(B).array() * c.z.t.leftCols(B).array() * c.dh.t.leftCols(B).array();
       c.dz.t.leftCols(B) = c.slope.leftCols(B).cwiseProduct(c.dh.t.leftCols(B));
     }
     linear_back<stream>(w_.up, c.y2, c.dz, B, c.dy2, grad(&Grads::up), c);
@@ -392,7 +410,8 @@ class Transformer {
       if constexpr (dual) c.dx.t.col(last(b)) = c.dmid.t.col(b);
     }
     // y1 feeds keys and values everywhere and the query at the last token; each part goes back through the norm
-    for (const auto& [W, dy, dW] : {std::tuple(&w_.key, &c.dk, &Grads::key), std::tuple(&w_.value, &c.dv, &Grads::value)}) {
+    for (const auto& [W, dy, dW] :
+         {std::tuple(&w_.key, &c.dk, &Grads::key), std::tuple(&w_.value, &c.dv, &Grads::value)}) {
       linear_back<stream>(*W, c.y1, *dy, all, c.dy1, grad(dW), c);
       norm_back<stream>(c.x, c.norm1, c.r1, w_.gain1, all, c.dy1, c.dx, grad(&Grads::gain1), grad(&Grads::shift1));
     }
@@ -409,7 +428,8 @@ class Transformer {
     }
     norm_back<stream>(c.x, c.norm1, c.r1, w_.gain1, all, c.dy1, c.dx, grad(&Grads::gain1), grad(&Grads::shift1));
     if (g != nullptr)
-      for (Index b = 0; b < B; ++b) detail::add<K>(d * n_.tokens, 1, c.dx.a.data() + b * d * n_.tokens, g->position.data());
+      for (Index b = 0; b < B; ++b)
+        detail::add<K>(d * n_.tokens, 1, c.dx.a.data() + b * d * n_.tokens, g->position.data());
   }
 
   /// o = sum_i p_i v_i, p = softmax(s), s_i = scale q . k_i:  d_o -> dv, dk, dq of one head.
@@ -418,7 +438,8 @@ class Transformer {
     constexpr bool dual = stream == Stream::Tangent;
     const Index row = head * size, T = n_.tokens;
     const auto token = [&](Matrix<S>& m, Index i) { return m.col(b * T + i).segment(row, size); };
-    const auto p = c.p.a.col(b).segment(head * T, T), p1 = c.p.t.col(b).segment(head * T, T), s1 = c.scores.t.col(b).segment(head * T, T);
+    const auto p = c.p.a.col(b).segment(head * T, T), p1 = c.p.t.col(b).segment(head * T, T),
+               s1 = c.scores.t.col(b).segment(head * T, T);
     const auto d_o = c.d_o.a.col(b).segment(row, size), d_o1 = c.d_o.t.col(b).segment(row, size);
     const auto q = c.q.a.col(b).segment(row, size), q1 = c.q.t.col(b).segment(row, size);
     auto dq = c.dq.a.col(b).segment(row, size), dq1 = c.dq.t.col(b).segment(row, size);
@@ -430,7 +451,8 @@ class Transformer {
     }
     const auto dp = [&](Index i) {
       S value = token(c.v.a, i).dot(d_o);
-      if constexpr (dual) value += token(c.v.t, i).dot(d_o1) + token(c.v.a, i).dot(d_o1) * (s1[i] - mean) - mean_dp1 * s1[i];
+      if constexpr (dual)
+        value += token(c.v.t, i).dot(d_o1) + token(c.v.a, i).dot(d_o1) * (s1[i] - mean) - mean_dp1 * s1[i];
       return value;
     };
     S mean_dp = 0;
