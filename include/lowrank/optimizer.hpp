@@ -254,7 +254,8 @@ class Optimizer {
     if (w.rows == 0 || w.cols == 0)
       detail::bad_argument("lowrank::Optimizer", detail::shape_text(w.rows, w.cols), "a matrix that is not empty");
     // elementwise rules follow the weight's memory; one that sees the whole matrix must not depend on it
-    if constexpr (ProjectorState<P, S, K>::whole_gradient && !detail::WholeRule<RuleState<R, S, K>>)
+    using Rule = RuleState<R, S, K>;
+    if constexpr (ProjectorState<P, S, K>::whole_gradient && !detail::WholeRule<Rule> && !detail::TileRule<Rule>)
       return detail::contiguous(w);
     if constexpr (requires { projector.side; }) return detail::canonical(w.rows, w.cols, projector.side);
     return {w.rows, w.cols, false};

@@ -10,18 +10,24 @@
 
 #include <lowrank/lift/channel_scale.hpp>
 #include <lowrank/lift/error_feedback.hpp>
+#include <lowrank/lift/frugal.hpp>
 #include <lowrank/lift/residual.hpp>
 #include <lowrank/optimizer.hpp>
 #include <lowrank/projector/dct.hpp>
+#include <lowrank/projector/coordinates.hpp>
 #include <lowrank/projector/gaussian.hpp>
+#include <lowrank/projector/golore.hpp>
 #include <lowrank/projector/identity.hpp>
 #include <lowrank/projector/subspace.hpp>
 #include <lowrank/rule/adafactor.hpp>
+#include <lowrank/rule/adam8bit.hpp>
 #include <lowrank/rule/adamw.hpp>
 #include <lowrank/rule/orthogonal.hpp>
 #include <lowrank/rule/rmsprop.hpp>
 #include <lowrank/whole/dion.hpp>
 #include <lowrank/whole/dion2.hpp>
+#include <lowrank/whole/ldadam.hpp>
+#include <lowrank/whole/online_subspace.hpp>
 #include <lowrank/whole/trion.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
@@ -102,6 +108,17 @@ auto galore(const GaloreOptions& o = {}) {
 }
 template <class P = Subspace, class M>
 auto galore(const M& W, const GaloreOptions& o) { return galore<P>(o)(W); }
+
+/// GaLore with moments of one byte (reference: jiaweizzhao/GaLore, GaLoreAdamW8bit, with bitsandbytes' kernel). Its defaults:
+/// eps 1e-8 after bias correction, weight_decay 0.01 after the update. Deviations: those of galore(); codes of our own, V
+/// stochastically rounded; small matrices are not kept in fp32.
+template <class P = Subspace>
+auto galore_8bit(const GaloreOptions& o = {.eps = 1e-8, .weight_decay = 0.01}) {
+  const Adam8bit rule{o.beta1, o.beta2, o.eps, o.weight_decay, Epsilon::AfterCorrection, DecayOrder::AfterUpdate, o.seed};
+  return Recipe{detail::projector_with<P>(o), rule, BackProject{o.scale}};
+}
+template <class P = Subspace, class M>
+auto galore_8bit(const M& W, const GaloreOptions& o) { return galore_8bit<P>(o)(W); }
 
 /// GaLore with Adafactor (reference: jiaweizzhao/GaLore, GaLoreAdafactor, relative_step and scale_parameter off, as its
 /// scripts and the HF Trainer set them). Deviations: those of galore(); the first moment averages directions before the
@@ -210,6 +227,52 @@ auto dct_adamw(const DctAdamwOptions& o = {}) {
 template <class L = BackProject, class M>
 auto dct_adamw(const M& W, const DctAdamwOptions& o) { return dct_adamw<L>(o)(W); }
 
+// -- FRUGAL ------------------------------------------------------------------------------------------------------------
+
+/// Defaults: FRUGAL's AdamW; rank in the place of its density of 0.25.
+struct FrugalOptions {
+  std::int64_t rank = 128;
+  std::int64_t refresh_every = 200;
+  double scale = 1;  // of the remainder's learning rate; 0.1 for fine-tuning
+  Remainder remainder = Remainder::Sign;
+  Side side = Side::Smaller;
+  Transport transport = Transport::Reset;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
+  std::uint64_t seed = 0;
+};
+/// FRUGAL: Adam inside the subspace, sign descent outside (Zmushko et al., arXiv 2411.07837). Reference: fzmushko/FRUGAL;
+/// frugal<RandomOrthogonal>() and frugal<Coordinates>() are its other projections, frugal<Dct>() is nobody's yet.
+/// Deviation: the default subspace comes from block iteration, as in galore().
+template <class P = Subspace>
+auto frugal(const FrugalOptions& o = {}) {
+  return Recipe{detail::projector_with<P>(o), AdamW{o.beta1, o.beta2, o.eps, o.weight_decay}, Frugal{o.scale, o.remainder}};
+}
+template <class P = Subspace, class M>
+auto frugal(const M& W, const FrugalOptions& o) { return frugal<P>(o)(W); }
+
+// -- GoLore ------------------------------------------------------------------------------------------------------------
+
+/// Defaults: GaLore's, scale 1 as in GoLore's scripts.
+struct GoloreOptions {
+  std::int64_t rank = 128;
+  std::int64_t refresh_every = 200;
+  std::int64_t random_after = 10000;  // published: 0.8 of the run's steps
+  double scale = 1;
+  Side side = Side::Smaller;
+  Transport transport = Transport::Rotate;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
+  std::uint64_t seed = 0;
+};
+/// GoLore: GaLore that changes to random subspaces, where the gradient's leading ones hold mostly noise (ICML 2025).
+/// Deviations in projector/golore.hpp.
+inline auto golore(const GoloreOptions& o = {}) {
+  Golore p = detail::projector_with<Golore>(o);
+  p.random_after = o.random_after;
+  return Recipe{p, detail::galore_adam(o), BackProject{o.scale}};
+}
+template <class M>
+auto golore(const M& W, const GoloreOptions& o) { return golore(o)(W); }
+
 // -- Muon --------------------------------------------------------------------------------------------------------------
 
 /// Muon: the orthogonal factor of the momentum, full rank (Jordan et al., 2024). References: KellerJordan/Muon (the
@@ -238,5 +301,17 @@ auto dion2(const M& W, const Dion2& o) { return dion2(o)(W); }
 inline auto dion(const Dion& o = {}) { return Recipe{o, Coupled{}, Coupled{}}; }
 template <class M>
 auto dion(const M& W, const Dion& o) { return dion(o)(W); }
+
+/// LDAdam: Adam in a subspace that follows the momentum, with transported moments and generalised error feedback (Robert et
+/// al., arXiv 2410.16103). Deviations in whole/ldadam.hpp.
+inline auto ldadam(const LdAdam& o = {}) { return Recipe{o, Coupled{}, Coupled{}}; }
+template <class M>
+auto ldadam(const M& W, const LdAdam& o) { return ldadam(o)(W); }
+
+/// Online Subspace Descent: GaLore whose basis is trained beside the weight (Liang et al., arXiv 2408.12857). Deviations in
+/// whole/online_subspace.hpp.
+inline auto online_subspace(const OnlineSubspace& o = {}) { return Recipe{o, Coupled{}, Coupled{}}; }
+template <class M>
+auto online_subspace(const M& W, const OnlineSubspace& o) { return online_subspace(o)(W); }
 
 }  // namespace lowrank

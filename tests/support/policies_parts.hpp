@@ -17,5 +17,7 @@ template <class S>
 std::vector<Policy<S>> whole_rule_policies();
 template <class S>
 std::vector<Policy<S>> whole_policies();
+template <class S>
+std::vector<Policy<S>> selection_policies();
 
 }  // namespace support

@@ -6,6 +6,8 @@
 #include <lowrank/projector/subspace.hpp>
 #include <lowrank/projector/two_sided_svd.hpp>
 #include <lowrank/rule/adafactor.hpp>
+#include <lowrank/rule/adam8bit.hpp>
+#include <lowrank/rule/adam_bf16.hpp>
 #include <lowrank/rule/orthogonal.hpp>
 #include <lowrank/rule/rmsprop.hpp>
 #include <support/erased.hpp>
@@ -15,7 +17,7 @@ namespace support {
 
 using namespace lowrank;
 
-// Rules that need all of R at once, and RMSProp.
+// Rules that need all of R at once, RMSProp, and moments in fewer bits.
 template <class S>
 std::vector<Policy<S>> whole_rule_policies() {
   const Orthogonal express{.form = Momentum::Heavy, .polynomial = Polynomial::PolarExpress,
@@ -37,6 +39,12 @@ std::vector<Policy<S>> whole_rule_policies() {
                 [](auto r, auto, auto k, auto b) { return (r + k) * b + 4 * r + b; }),
       policy<S>("rmsprop with momentum", Identity{}, RmsProp{.momentum = 0.9, .weight_decay = 0.1}, BackProject{},
                 [](auto, auto d, auto k, auto b) { return 2 * d * k * b; }),
+      policy<S>("adam in bf16", Identity{}, AdamBf16{.weight_decay = 0.1, .seed = 7}, BackProject{},
+                [](auto, auto d, auto k, auto) { return 4 * d * k; }),
+      policy<S>("galore_8bit", Subspace{}, Adam8bit{.weight_decay = 0.1, .seed = 7}, BackProject{.scale = 0.25},
+                [](auto r, auto d, auto k, auto b) { return d * r * b + 2 * k * r + 2 * b * ((64 * r + 255) / 256) * ((k + 63) / 64); }),
+      policy<S>("adam in bf16 on the dct, residual", Dct{}, AdamBf16{.seed = 7}, Residual{},
+                [](auto r, auto, auto k, auto b) { return 4 * k * r + 4 * r + b; }),
       policy<S>("fira_rmsprop", Subspace{}, RmsProp{}, Residual{},
                 [](auto r, auto d, auto k, auto b) { return (d * r + k * r) * b + b; }),
   };

@@ -36,6 +36,13 @@ constexpr bool orthonormal<P> = P::orthonormal;
 /// A rule that turns all of R into N at once (with workspace for it) and not tile by tile.
 template <class R>
 concept WholeRule = requires { typename R::Work; };
+/// A rule that wants whole columns in tiles of 64, also of a gradient that is not projected.
+template <class R>
+concept TileRule = requires { requires R::whole_tiles; };
+/// A lift that moves the weight along a function of A - P R.
+template <class L>
+concept UsesRemainder = requires { requires L::uses_remainder; };
+
 struct NoWork {};
 template <class R>
 struct RuleWork { using type = NoWork; };
@@ -73,7 +80,7 @@ class Engine {
   static constexpr Index tile = linalg::tile_columns;
   static constexpr bool whole_rule = WholeRule<Rule>;
   /// N lies in memory of its own, since R is read after it was made.
-  static constexpr bool beside = Lift::needs_core || (whole_rule && (Lift::uses_gradient || Lift::keeps_error));
+  static constexpr bool beside = Lift::needs_core || UsesRemainder<Lift> || (whole_rule && (Lift::uses_gradient || Lift::keeps_error));
 
   static_assert(!Projector::whole_gradient || (Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error),
                 "Identity keeps the whole gradient: there is nothing to scale or feed back; use BackProject{}");
@@ -82,6 +89,8 @@ class Engine {
   static_assert(orthonormal<Projector> || !(Lift::needs_core || Lift::keeps_error),
                 "what the projection loses is A - P P^T A only for an orthonormal P, which Gaussian's is not; use "
                 "Subspace{}, or ChannelScale{}");
+  static_assert(!UsesRemainder<Lift> || !(Projector::whole_gradient || TwoSided<Projector>),
+                "a remainder needs a one-sided projection that loses something; use BackProject{}");
 
  public:
   /// The pieces a step cuts its workspace into; with a counting arena, how large it must be.
@@ -92,6 +101,7 @@ class Engine {
     linalg::TransportWork<S, K> transport;
     S *core = nullptr, *direction = nullptr;  // R (r+8) x k; N r x k where it has its own place
     S *tiles = nullptr, *phi = nullptr;       // r x 64 per thread; k
+    S* remainder = nullptr;                   // d x 64 per thread
     double* energy = nullptr;                 // k
     TileSums* sums = nullptr;                 // per tile
 
@@ -99,6 +109,7 @@ class Engine {
       if constexpr (whole_rule) rule = typename Rule::Work(arena, p.core_rows(), p.core_cols(), threads);
       if constexpr (Projector::whole_gradient) {
         if (whole_rule) direction = arena.take<S>(d * k);
+        if (TileRule<Rule>) tiles = arena.take<S>(d * tile * threads);
       } else {
         const Index r = p.core_rows();
         projection = typename Projector::Work(arena, p, threads);
@@ -107,6 +118,7 @@ class Engine {
         if (beside) direction = arena.take<S>(r * k);
         tiles = arena.take<S>(r * tile * threads);
         if (Lift::uses_gradient) phi = arena.take<S>(k);
+        if (UsesRemainder<Lift>) remainder = arena.take<S>(d * tile * threads);
         energy = arena.take<double>(k);
       }
       sums = arena.take<TileSums>((k + tile - 1) / tile);
@@ -230,12 +242,22 @@ class Engine {
     S* phi = Lift::uses_gradient ? p_.phi + j0 : nullptr;
     if constexpr (Lift::uses_projection) {
       lift_.coefficients(projector_.core_rows(), w, R, N, phi);
+      [[maybe_unused]] S* rest = UsesRemainder<Lift> ? p_.remainder + slot * d_ * tile : nullptr;
+      if constexpr (UsesRemainder<Lift>) {
+        projector_.lift(R, j0, w, slot, p_.projection, p_.team, [&](Index i0, Index m, Index j, Index n, const S* U, Index ld) {
+          a_.load_gradient(i0, m, j0 + j, n, scratch.stage, m);
+          for (Index q = 0; q < n; ++q)
+            lift_.remain(m, scratch.stage + q * m, U + q * ld, rest + i0 + (j + q) * d_, gain_);
+        });
+      }
       projector_.lift(N, j0, w, slot, p_.projection, p_.team, [&](Index i0, Index m, Index j, Index n, S* U, Index ld) {
         if constexpr (Lift::uses_gradient) {
           const auto A = gradient(i0, m, j0 + j, n, scratch.stage);
           for (Index q = 0; q < n; ++q)
             K::combine(m, double(phi[j + q]), A.data + q * A.col_stride, 1.0, U + q * ld, U + q * ld);
         }
+        if constexpr (UsesRemainder<Lift>)
+          for (Index q = 0; q < n; ++q) K::combine(m, 1.0, rest + i0 + (j + q) * d_, 1.0, U + q * ld, U + q * ld);
         update(i0, m, j0 + j, n, U, ld, scratch.stage);
       });
     } else {
@@ -284,6 +306,15 @@ class Engine {
       rule_.direction(p_.direction, p_.direction, p_.rule, p_.team);
       for_tiles([&](Index, Index j0, Index w, int slot) {
         S* N = p_.direction + j0 * d_;
+        lift_.coefficients(d_, w, N, N, nullptr);
+        for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
+          update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
+      });
+    } else if constexpr (TileRule<Rule>) {
+      for_tiles([&](Index, Index j0, Index w, int slot) {
+        S* N = p_.tiles + slot * d_ * tile;
+        a_.load_gradient(0, d_, j0, w, N, d_);
+        rule_.direction(N, d_, N, d_, 0, d_, j0, w);
         lift_.coefficients(d_, w, N, N, nullptr);
         for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
           update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);

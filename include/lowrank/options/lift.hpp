@@ -61,4 +61,16 @@ struct ErrorFeedback {
   static void visit(auto&, auto&&) {}
 };
 
+/// What happens to the part of the gradient outside the subspace: its sign (published default) or itself (SGD).
+enum class Remainder { Sign, Sgd };
+
+/// FRUGAL (arXiv 2411.07837): the rule inside the subspace, a stateless one outside, W <- W - lr (P N + scale f(A - P R)).
+struct Frugal {
+  double scale = 1;  // of the remainder's learning rate (published: 1 for pre-training, 0.1 for fine-tuning)
+  Remainder remainder = Remainder::Sign;
+
+  static constexpr const char* name = "frugal";
+  static void visit(auto& o, auto&& f) { f("scale", o.scale), f("remainder", o.remainder); }
+};
+
 }  // namespace lowrank

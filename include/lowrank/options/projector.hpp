@@ -121,4 +121,79 @@ struct Dct {
   }
 };
 
+/// P = orth(Z), Z Gaussian: a uniformly random subspace, another at every refresh (GoLore's second half; FRUGAL's "random").
+struct RandomOrthogonal {
+  std::int64_t rank = 128;
+  Side side = Side::Smaller;
+  std::int64_t refresh_every = 200;
+  std::int64_t phase = 0;
+  Transport transport = Transport::Rotate;
+  std::uint64_t seed = 0;
+
+  static constexpr const char* name = "random_orthogonal";
+  static void visit(auto& o, auto&& f) {
+    f("rank", o.rank), f("side", o.side), f("refresh_every", o.refresh_every), f("phase", o.phase);
+    f("transport", o.transport), f("seed", o.seed);
+  }
+};
+
+/// How rows are chosen. Top: the largest scores. Sampled: without replacement, with probabilities as the scores (GRASS,
+/// arXiv 2406.17660; unscaled, so that P stays orthonormal). Uniform: a random subset (FRUGAL's "randk" columns).
+enum class Selection { Top, Sampled, Uniform };
+
+/// The r rows of the canonical gradient with the largest norms, or a sample of them: P are unit vectors. Stores r indices.
+struct Coordinates {
+  std::int64_t rank = 128;
+  Side side = Side::Smaller;
+  std::int64_t refresh_every = 200;
+  std::int64_t phase = 0;
+  double refresh_on_drift = 0;
+  Transport transport = Transport::Reset;
+  Selection selection = Selection::Top;
+  Score score = Score::L2;
+  std::uint64_t seed = 0;
+
+  static constexpr const char* name = "coordinates";
+  static void visit(auto& o, auto&& f) {
+    f("rank", o.rank), f("side", o.side), f("refresh_every", o.refresh_every), f("phase", o.phase);
+    f("refresh_on_drift", o.refresh_on_drift), f("transport", o.transport), f("selection", o.selection);
+    f("score", o.score), f("seed", o.seed);
+  }
+};
+
+/// r of the gradient's singular vectors, sampled without replacement with probabilities as the singular values (SARA).
+struct Sara {
+  std::int64_t rank = 128;
+  Side side = Side::Smaller;
+  std::int64_t refresh_every = 200;
+  std::int64_t phase = 0;
+  Transport transport = Transport::Rotate;
+  std::uint64_t seed = 0;
+
+  static constexpr const char* name = "sara";
+  static void visit(auto& o, auto&& f) {
+    f("rank", o.rank), f("side", o.side), f("refresh_every", o.refresh_every), f("phase", o.phase);
+    f("transport", o.transport), f("seed", o.seed);
+  }
+};
+
+/// Subspace until `random_after` steps, from then on a random orthonormal basis at every refresh: near a minimum the noise
+/// outweighs the gradient and leading directions are biased towards it (GoLore, ICML 2025).
+struct Golore {
+  std::int64_t rank = 128;
+  Side side = Side::Smaller;
+  std::int64_t refresh_every = 200;
+  std::int64_t phase = 0;
+  std::int64_t random_after = 10000;  // steps; published: 0.8 of the run
+  Transport transport = Transport::Rotate;
+  std::int64_t sweeps = 1;
+  std::uint64_t seed = 0;
+
+  static constexpr const char* name = "golore";
+  static void visit(auto& o, auto&& f) {
+    f("rank", o.rank), f("side", o.side), f("refresh_every", o.refresh_every), f("phase", o.phase);
+    f("random_after", o.random_after), f("transport", o.transport), f("sweeps", o.sweeps), f("seed", o.seed);
+  }
+};
+
 }  // namespace lowrank

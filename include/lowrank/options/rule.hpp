@@ -3,6 +3,7 @@
 
 #include <algorithm>  // std::max
 #include <cmath>      // std::sqrt
+#include <cstdint>    // std::uint64_t
 
 #include <lowrank/core/abi.hpp>
 
@@ -104,6 +105,35 @@ struct Adafactor {
   static void visit(auto& o, auto&& f) {
     f("beta1", o.beta1), f("decay_power", o.decay_power), f("eps", o.eps), f("clip", o.clip);
     f("weight_decay", o.weight_decay);
+  }
+};
+
+/// AdamW with moments of one byte in blocks of 256 with a scale each: M a signed square-root code, V a fourth-root code,
+/// stochastically rounded so that it neither sticks nor vanishes. weight_decay: GaLoreAdamW8bit's is 0.01.
+struct Adam8bit {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  Epsilon epsilon = Epsilon::AfterCorrection;
+  DecayOrder decay_order = DecayOrder::BeforeUpdate;
+  std::uint64_t seed = 0;  // of the rounding
+
+  static constexpr const char* name = "adam8bit";
+  static void visit(auto& o, auto&& f) {
+    f("beta1", o.beta1), f("beta2", o.beta2), f("eps", o.eps), f("weight_decay", o.weight_decay);
+    f("epsilon", o.epsilon), f("decay_order", o.decay_order), f("seed", o.seed);
+  }
+};
+
+/// AdamW with both moments in bf16, stochastically rounded: rounded to nearest, V would never decay at beta2 = 0.999.
+struct AdamBf16 {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  Epsilon epsilon = Epsilon::AfterCorrection;
+  DecayOrder decay_order = DecayOrder::BeforeUpdate;
+  std::uint64_t seed = 0;  // of the rounding
+
+  static constexpr const char* name = "adam_bf16";
+  static void visit(auto& o, auto&& f) {
+    f("beta1", o.beta1), f("beta2", o.beta2), f("eps", o.eps), f("weight_decay", o.weight_decay);
+    f("epsilon", o.epsilon), f("decay_order", o.decay_order), f("seed", o.seed);
   }
 };
 

@@ -67,4 +67,43 @@ struct Dion {
   }
 };
 
+enum class Feedback { On, Off };
+
+/// LDAdam (arXiv 2410.16103): the basis takes one power step on a mixture of momentum and gradient every step, the moments
+/// move with it, and what the projection and the rotation lose is fed back. Defaults: its code.
+struct LdAdam {
+  std::int64_t rank = 16;
+  Side side = Side::SmallerLeft;
+  double beta1 = 0.908, beta2 = 0.99, eps = 1e-8, weight_decay = 0;
+  double rho = 0.908;  // share of the momentum in the mixture
+  Feedback feedback = Feedback::On;
+  std::uint64_t seed = 0;  // of the first basis
+
+  static constexpr const char* name = "ldadam";
+  static void visit(auto& o, auto&& f) {
+    f("rank", o.rank), f("side", o.side), f("beta1", o.beta1), f("beta2", o.beta2), f("eps", o.eps);
+    f("weight_decay", o.weight_decay), f("rho", o.rho), f("feedback", o.feedback), f("seed", o.seed);
+  }
+};
+
+/// Online Subspace Descent (arXiv 2408.12857): the basis takes one Adam step a step on ||P P^T A - A||^2 / ||A||^2 and is never
+/// orthonormalised again. Defaults: its code, but without weight decay on the basis (there 0.01, from PyTorch's default).
+struct OnlineSubspace {
+  std::int64_t rank = 128;
+  Side side = Side::Smaller;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
+  double scale = 0.25;
+  double basis_lr = 0.005;  // at the first learning rate; follows it afterwards (published: 1 / 200)
+  double basis_beta1 = 0.9, basis_beta2 = 0.999, basis_eps = 1e-8, basis_weight_decay = 0;
+  std::uint64_t seed = 0;  // of the first basis
+
+  static constexpr const char* name = "online_subspace";
+  static void visit(auto& o, auto&& f) {
+    f("rank", o.rank), f("side", o.side), f("beta1", o.beta1), f("beta2", o.beta2), f("eps", o.eps);
+    f("weight_decay", o.weight_decay), f("scale", o.scale), f("basis_lr", o.basis_lr), f("basis_beta1", o.basis_beta1);
+    f("basis_beta2", o.basis_beta2), f("basis_eps", o.basis_eps), f("basis_weight_decay", o.basis_weight_decay);
+    f("seed", o.seed);
+  }
+};
+
 }  // namespace lowrank

@@ -10,8 +10,10 @@
 //
 //   ProjectorState(options, d, k, fan_out, fan_in)      the canonical shape and the user's
 //   Work(arena, state, threads)                         workspace
-//   void step(Stage& stage, Work& work, Report& report) one step, of which it is certain that it happens: the gradient is
-//                                                       finite and its square fits S. Nothing in it may fail.
+//   void step(Stage& stage, Work& work, Report& report) one step, of which it is certain that it happens: A is finite and
+//                                                       its square fits S. Nothing in it may fail.
+//   const S* error()                                    optional: E (d x k), A = G + E; may be null
+//   static constexpr bool normalises = true             optional: the step divides by report.grad_norm = ||A||
 #pragma once
 
 #include <lowrank/optimizer.hpp>
@@ -55,12 +57,12 @@ struct Stage {
     for (Index i = 0; i < tiles(); ++i) total += partial[i];
     return total;
   }
-  /// ||A||^2 without fed back errors, through the thread's stage.
+  /// ||A||^2, with fed back errors.
   double energy() const {
     for_tiles([&](Index i, Index j0, Index n, int slot) {
       partial[i] = 0;
       each_block([&](Index i0, Index m) {
-        a.load_gradient(i0, m, j0, n, team[slot].stage, m);
+        a.load(i0, m, j0, n, team[slot].stage, m);
         for (Index j = 0; j < n; ++j) partial[i] += K::sum_squares(m, team[slot].stage + j * m);
       });
     });
@@ -136,11 +138,18 @@ class Engine<S, P, Coupled, Coupled, K> {
   Report run(const linalg::Memory<void>& w, const linalg::Memory<const void>& g, std::uint64_t& steps,
              linalg::RoundingKey key) {
     Stage<S, K> stage{{g, d_, k_, step_.grad_scale, nullptr}, w, step_, key, pieces_.team, pieces_.partial, d_, k_, steps + 1};
+    constexpr bool feeds_back = requires { method_.error(); };
+    if constexpr (feeds_back) stage.a.error = method_.error();
     Report report;
     double energy = 0;
-    if (step_.grad_norm) energy = *step_.grad_norm * *step_.grad_norm * step_.grad_scale * step_.grad_scale;
-    else energy = stage.energy();
-    if (!(is_finite(energy) && energy <= double(std::numeric_limits<S>::max()))) return {.skipped = true};
+    if (step_.grad_norm) {
+      energy = *step_.grad_norm * *step_.grad_norm * step_.grad_scale * step_.grad_scale;
+      if (!usable(energy)) return {.skipped = true};
+    }
+    constexpr bool normalises = requires { requires Method::normalises; };
+    // a norm of G says nothing of G + E, and one that enters the step has to be ours
+    if (!step_.grad_norm || feeds_back || normalises) energy = stage.energy();
+    if (!usable(energy)) return {.skipped = true};
     report.grad_norm = std::sqrt(energy);
     ++steps;
     method_.step(stage, pieces_.work, report);
@@ -148,6 +157,8 @@ class Engine<S, P, Coupled, Coupled, K> {
   }
 
  private:
+  static bool usable(double energy) { return is_finite(energy) && energy <= double(std::numeric_limits<S>::max()); }
+
   Method& method_;
   Pieces& pieces_;
   const Step& step_;
