@@ -16,7 +16,7 @@
 #include <lowrank/linalg/store.hpp>
 #include <lowrank/optimizer/canonical.hpp>
 #include <lowrank/optimizer/report.hpp>
-#include <lowrank/optimizer/workspace.hpp>
+#include <lowrank/core/workspace.hpp>
 #include <lowrank/projector/projector.hpp>
 #include <lowrank/rule/rule.hpp>
 

@@ -1,5 +1,5 @@
-// Workspace: memory a step needs and forgets. An Optimizer on its own has one; the optimizers of a Fleet share one.
-// It is never part of the state: a copy of an optimizer starts without.
+// Workspace: memory a computation needs and forgets. An Optimizer on its own has one; the optimizers of a Fleet share one,
+// and so do the adapters of a model. It is never part of a state: a copy starts without.
 #pragma once
 
 #include <lowrank/core/buffer.hpp>
