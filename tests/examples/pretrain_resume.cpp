@@ -56,6 +56,13 @@ TEST_CASE("a comparison cut into pieces of any length ends with the bits of one 
   }
 }
 
+TEST_CASE("no bit depends on the number of threads") {
+  const Place place;
+  REQUIRE(place.run(task(place, "whole")).code == 0);
+  REQUIRE(place.run(task(place, "three") + Words{"--threads", "3"}).code == 0);
+  check_same(place, "three");
+}
+
 TEST_CASE("a polite signal ends with a checkpoint") {
   const Place place;
   const Words longer{"--steps", "100000", "--method", "galore"};

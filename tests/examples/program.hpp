@@ -76,6 +76,7 @@ class Place {
       const int file = open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
       dup2(file, 1), dup2(file, 2);
       setenv("OMP_NUM_THREADS", "1", 1);  // several tests share the cores
+      setenv("OMP_WAIT_POLICY", "passive", 1);
       execv(arguments[0], arguments.data());
       _exit(127);
     }
