@@ -1,5 +1,4 @@
-// Settings: everything a user can choose, with its default. Nothing else decides what the program does, so a text of
-// the ones that decide the bits of a run identifies it (run.hpp).
+// Settings: everything a user can choose, with its default. Nothing else decides what the program does.
 #pragma once
 
 #include <optional>
@@ -16,10 +15,11 @@ namespace pretrain {
 
 struct Settings {
   // what to do
-  std::vector<std::string> methods;  // empty: the four of the default comparison, or all of them in a study
+  std::vector<std::string> methods;  // empty: the four of the default comparison, or the recipes in a study
   std::string corpus = PRETRAIN_DEFAULT_CORPUS, out = "pretrain-out";
-  bool study = false, resume = false;
-  int threads = 0;  // 0: OpenMP's own default
+  bool study = false, resume = false, fresh = false, plan = false;
+  int threads = 0;       // 0: OpenMP's own default
+  Index stop_after = 0;  // steps; 0: never
 
   // the model
   ModelConfig model;
@@ -32,16 +32,37 @@ struct Settings {
   double warmup = 0.1;       // fraction of the steps
   double final_lr = 0.1;     // of the peak
   double clip = 1;           // bound of the gradient's norm; 0: none
-  double weight_decay = 0;
+  double weight_decay = 0;   // of the matrices
 
   // the recipes
   std::optional<Index> rank, refresh_every;  // otherwise d / 4 and the recorded period
   std::optional<double> scale;
-  std::vector<std::string> options;  // name=value
+  std::vector<std::string> options;  // [method.]name=value
 
   // looking at it
   Index eval_windows = 1024, curve_windows = 256, eval_every = 50, checkpoint_every = 100;
   Index study_seeds = 3;
+
+  Index rank_or_default() const { return rank.value_or(std::max<Index>(1, model.d_model / 4)); }
 };
+
+/// f(name on the command line, field) for what decides the bits of every run: a run that goes on must agree in these.
+/// What may differ: where files lie, threads, how often a checkpoint is written.
+template <class S, class F>
+void visit_run(S& s, const F& f) {
+  f("d-model", s.model.d_model), f("layers", s.model.layers), f("heads", s.model.heads), f("d-ff", s.model.d_ff);
+  f("context", s.model.context), f("steps", s.steps), f("batch", s.batch), f("seed", s.seed), f("aux-lr", s.aux_lr);
+  f("warmup", s.warmup), f("final-lr", s.final_lr), f("clip", s.clip), f("weight-decay", s.weight_decay);
+  f("rank", s.rank), f("refresh-every", s.refresh_every), f("scale", s.scale), f("option", s.options);
+  f("eval-windows", s.eval_windows);
+}
+
+/// The same for a comparison. A study chooses methods and rates itself, and one that goes on may be given more methods.
+template <class S, class F>
+void visit_deciding(S& s, const F& f) {
+  visit_run(s, f);
+  if (s.study) return;
+  f("method", s.methods), f("lr", s.lr), f("curve-windows", s.curve_windows), f("eval-every", s.eval_every);
+}
 
 }  // namespace pretrain

@@ -16,6 +16,15 @@ inline int available_threads() {
 #endif
 }
 
+/// 0 leaves OpenMP's own default.
+inline void use_threads(int n) {
+#if defined(_OPENMP)
+  if (n > 0) omp_set_num_threads(n);
+#else
+  (void)n;
+#endif
+}
+
 /// f(i, slot) for i in [0, n), in any order; slot < available_threads() names the scratch memory of the thread.
 template <class F>
 void for_each(Eigen::Index n, const F& f) {

@@ -66,7 +66,7 @@ class Optimizer {
   Report step_with(Workspace& workspace, MW&& W, const MG& G, const Step& step) {
     check(W, G, step);
     const auto w = view(W);
-    const auto g = view(G);
+    const View<const typename decltype(view(G))::Scalar> g = view(G);
     return run(workspace, shape_(w), shape_(g), step);
   }
 
@@ -74,7 +74,7 @@ class Optimizer {
   template <class MW, class MG>
   void check(MW&& W, const MG& G, const Step& step) const {
     const auto w = view(W);
-    const auto g = view(G);
+    const View<const typename decltype(view(G))::Scalar> g = view(G);
     using W_scalar = typename decltype(w)::Scalar;
     static_assert(!std::is_const_v<std::remove_pointer_t<decltype(w.data)>>, "the weight is written to: pass a non-const matrix");
     static_assert(std::is_same_v<compute_t<W_scalar>, S>,
@@ -87,6 +87,9 @@ class Optimizer {
     if (detail::overlap(w, g)) detail::bad_argument(who, "a weight and a gradient that overlap", "separate memory");
     detail::check_step(who, step);
     if constexpr (requires { projector_.check(); }) projector_.check();
+    if constexpr (requires { projector().side; })
+      if (detail::canonical(rows(), cols(), projector().side).transposed != shape_.transposed)
+        detail::bad_argument(who, "another side", "the one of construction: it fixes the shape of the state");
     rule_.check();
     lift_.check();
   }

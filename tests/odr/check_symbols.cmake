@@ -1,8 +1,8 @@
-# Every symbol of ours carries what it was compiled for, and the three objects brought one set each.
+# Every symbol of ours carries what it was compiled for, and the four objects brought one set each.
 cmake_minimum_required(VERSION 3.25)
 include(${CHECKS})
 execute_process(COMMAND ${NM} --demangle ${PROGRAM} OUTPUT_VARIABLE symbols)
-foreach(abi v0_portable v0_portable_omp v0_avx2)
+foreach(abi v0_portable v0_portable_omp v0_portable_fastmath v0_avx2)
   if(NOT symbols MATCHES "lowrank::${abi}::")
     message(SEND_ERROR "no code of ${abi} in the program")
   endif()

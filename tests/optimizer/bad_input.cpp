@@ -53,7 +53,7 @@ std::vector<Eigen::MatrixXd> broken_gradients() {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("A gradient that is not finite, or whose square is not, changes nothing", "[optimizer]", float, double) {
+TEMPLATE_TEST_CASE("A gradient that is not finite, or whose square is not, changes nothing", "[optimizer]", LOWRANK_TEST_SCALARS) {
   for (const auto& policy : policies<TestType>())
     for (int before = 0; before < 4; ++before) {  // also at the very first step and at a refresh
       INFO(policy.name << " after " << before << " steps");

@@ -115,3 +115,30 @@ TEMPLATE_TEST_CASE("Sides", "[optimizer]", float, double) {
     }
   }
 }
+
+TEST_CASE("Weights stored in bf16, rounded at random: the same bits in either order, on any number of threads", "[optimizer]") {
+  const Index rows = 67, cols = 139;
+  for (const auto& policy : policies<float>()) {
+    INFO(policy.name);
+    const auto train_stored = [&](int threads, Order w_order, Order g_order, Step step) {
+      set_threads(threads);
+      Placed<Eigen::bfloat16> w(random_matrix(rows, cols, 99), w_order, 1, 3);
+      const Placed<float> like(w.values(), w_order);
+      const auto optimizer = policy.make(like.view(), {.rank = 5, .refresh_every = 2});
+      for (int t = 0; t < 3; ++t) {
+        const Placed<Eigen::bfloat16> g(training_gradient(rows, cols, t), g_order, 2, 1);
+        optimizer->step(w.view(), g.view(), step);
+      }
+      set_threads(1);
+      REQUIRE(w.guards_intact());
+      return w.elements();
+    };
+    const Step random{.lr = 1e-3, .rounding = lowrank::Rounding::Stochastic, .seed = 4};
+    const auto reference = train_stored(1, Order::Columns, Order::Columns, random);
+    CHECK(same_bits(reference, train_stored(2, Order::Rows, Order::Columns, random)));
+    CHECK(same_bits(reference, train_stored(3, Order::Columns, Order::Rows, random)));
+    CHECK_FALSE(same_bits(reference, train_stored(1, Order::Columns, Order::Columns, {.lr = 1e-3})));
+    CHECK_FALSE(same_bits(reference, train_stored(1, Order::Columns, Order::Columns,
+                                                  {.lr = 1e-3, .rounding = lowrank::Rounding::Stochastic, .seed = 5})));
+  }
+}

@@ -1,5 +1,6 @@
 // Reference vectors of GaLore, Fira and APOLLO: to 1e-9 in double with the exact SVD, and in float on the double bases.
 #include <filesystem>
+#include <map>
 
 #include <support/catch.hpp>
 #include <support/golden.hpp>
@@ -144,4 +145,19 @@ TEST_CASE("APOLLO and APOLLO-Mini", "[golden]") {
       check<double>(g, injected, lift, order, exact);
       check<float>(g, injected, lift, order, in_float);
     }
+}
+
+TEST_CASE("Every reference vector of these methods is read by a test", "[golden]") {
+  // the tests above, DCT-AdamW's (48: three shapes, two bases, eight variants) and the transform's (ten lengths) each
+  // demand their number of files; there must not be more
+  const std::map<std::string, std::size_t> families{{"galore_adamw", 15}, {"fira_adamw", 12}, {"apollo_adamw", 6}, {"dct_adamw", 48}, {"dct", 10}};
+  std::map<std::string, std::size_t> found;
+  for (const auto& entry : std::filesystem::directory_iterator(std::string(LOWRANK_TEST_DATA) + "/golden")) {
+    const std::string name = entry.path().filename().string();
+    ++found[name.substr(0, name.find('.'))];
+  }
+  for (const auto& [family, files] : families) {
+    INFO(family);
+    CHECK(found[family] == files);
+  }
 }

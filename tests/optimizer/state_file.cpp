@@ -188,3 +188,69 @@ TEST_CASE("Values that no run produces are damage", "[state]") {
   with("captured_at_refresh", 0, -1.0), refused("is not a number >= 0");
   with("refresh_pending", 0, std::uint64_t(9)), refused("damaged");
 }
+
+TEST_CASE("Metadata and tensors that do not belong together are refused by name", "[state]") {
+  using lowrank::io::Tensor;
+  const Folder folder("tampered");
+  Eigen::MatrixXf w = random_matrix(8, 7, 1).cast<float>();
+  const Eigen::MatrixXf g = random_matrix(8, 7, 2).cast<float>();
+  Optimizer optimizer(w, Subspace{.rank = 3}, AdamW{});
+  optimizer.step(w, g, {.lr = 0.1});
+  optimizer.save(folder / "s");
+  const auto file = lowrank::io::Safetensors::read(folder / "s");
+  const std::string good = file.metadata().at("lowrank");
+  const auto refused_file = [&](std::vector<Tensor> tensors, const std::map<std::string, std::string>& metadata, const char* why) {
+    INFO(why);
+    lowrank::io::write_safetensors(folder / "t", std::move(tensors), metadata);
+    Optimizer other = optimizer;
+    CHECK_THROWS_WITH(other.load(folder / "t"), ContainsSubstring(why) && ContainsSubstring((folder / "t").string()));
+    CHECK(other == optimizer);
+  };
+  const std::vector<Tensor> tensors(file.tensors().begin(), file.tensors().end());
+  const auto refused = [&](const std::string& from, const std::string& to, const char* why) {
+    std::string text = good;
+    REQUIRE(text.find(from) != std::string::npos);
+    refused_file(tensors, {{"lowrank", text.replace(text.find(from), from.size(), to)}}, why);
+  };
+  refused_file(tensors, {}, "holds no state of lowrank's optimizers");
+  refused_file(tensors, {{"format", "pt"}}, "holds no state of lowrank's optimizers");
+  refused_file(tensors, {{"lowrank", "{"}}, "damaged metadata");
+  refused_file(tensors, {{"lowrank", "[]"}}, "version none");
+  refused_file(tensors, {{"lowrank", R"({"version":1})"}}, "no parameters");
+  refused_file(tensors, {{"lowrank", R"({"version":1,"parameters":{}})"}}, "holds no parameter 'weight'");
+  refused_file(tensors, {{"lowrank", R"({"version":1,"parameters":[]})"}}, "holds no parameter 'weight'");
+  refused_file(tensors, {{"lowrank", R"({"version":1,"parameters":{"weight":7}})"}}, "damaged metadata: '");
+  refused("\"version\":1", "\"version\":2", "has version 2, this library reads 1");
+  refused("\"rows\":8", "\"rows\":7", "is 7x7, expected 8x7");
+  refused("\"rows\":8", "\"rows\":[8]", "damaged metadata: 'rows'");
+  refused("\"F32\"", "\"F64\"", "state in F64, expected F32");
+  refused("\"transposed\":1", "\"transposed\":0", "projected on its other side");
+  refused("\"projector\":", "\"projected\":", "no projector");
+  refused("\"beta1\":0.9", "\"beta1\":0.8", "rule.beta1: 0.8 in the file, 0.9 here");
+  refused("\"beta1\":", "\"beta_one\":", "damaged metadata: 'beta1'");
+  for (const char* rank : {"0", "-1", "2.5", "1e1", "99999999999999999999", "\"three\""})
+    refused("\"rank\":3", std::string("\"rank\":") + rank, "has a rank of");
+  refused("\"rank\":3", "\"rank\":4", "has shape [3, 7], expected [4, 7]");
+  refused("\"rank\":3", "\"rank\":4000000000000", "has shape [3, 7], expected [7, 7]");  // clamped, nothing that size is made
+
+  const std::map<std::string, std::string> metadata{{"lowrank", good}};
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    auto fewer = tensors;
+    fewer.erase(fewer.begin() + std::ptrdiff_t(i));
+    refused_file(fewer, metadata, ("holds no tensor '" + tensors[i].name + "'").c_str());
+    auto renamed = tensors;
+    renamed[i].name = "weight/unknown";
+    refused_file(renamed, metadata, ("holds no tensor '" + tensors[i].name + "'").c_str());
+    if (tensors[i].shape.size() != 2) continue;
+    auto turned = tensors;
+    std::swap(turned[i].shape[0], turned[i].shape[1]);
+    refused_file(turned, metadata, (tensors[i].name + "' has shape").c_str());
+    auto other = tensors;
+    other[i].dtype = "I32";  // as many bytes
+    refused_file(other, metadata, (tensors[i].name + "' is I32, expected F32").c_str());
+  }
+  const std::vector<std::byte> more(4);
+  auto extra = tensors;
+  extra.push_back({"bias/exp_avg", "F32", {1, 1}, more});
+  refused_file(extra, metadata, "holds tensor 'bias/exp_avg', which belongs to nothing here");
+}

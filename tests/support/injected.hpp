@@ -14,6 +14,7 @@ struct Injected {
   std::int64_t refresh_every = 5;
   std::int64_t phase = 0;
   const std::vector<Eigen::MatrixXd>* bases = nullptr;  // d x r each
+  lowrank::Transport transport = lowrank::Transport::Keep;
 
   static constexpr const char* name = "injected";
   static void visit(auto& o, auto&& f) { f("rank", o.rank), f("side", o.side), f("refresh_every", o.refresh_every); }
@@ -43,7 +44,7 @@ class ProjectorState<support::Injected, S, K> : public detail::DenseProjector<su
   bool refresh(const Source&, S*, Work& work, const Team& team) const {
     const Eigen::MatrixXd& basis = this->options_.bases->at(refreshes_);
     for (Index i = 0; i < basis.size(); ++i) work.dense.candidate[i] = S(basis.data()[i]);
-    this->announce(work, Transport::Keep, team);
+    this->announce(work, this->options_.transport, team);
     return true;
   }
   void commit(Work& work) {

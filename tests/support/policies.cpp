@@ -15,6 +15,8 @@ const std::vector<Policy<S>>& policies() {
 }
 
 template const std::vector<Policy<float>>& policies<float>();
+#if !defined(LOWRANK_TEST_FLOAT_ONLY)
 template const std::vector<Policy<double>>& policies<double>();
+#endif
 
 }  // namespace support

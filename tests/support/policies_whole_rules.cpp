@@ -51,6 +51,8 @@ std::vector<Policy<S>> whole_rule_policies() {
 }
 
 template std::vector<Policy<float>> whole_rule_policies<float>();
+#if !defined(LOWRANK_TEST_FLOAT_ONLY)
 template std::vector<Policy<double>> whole_rule_policies<double>();
+#endif
 
 }  // namespace support

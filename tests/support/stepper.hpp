@@ -66,4 +66,28 @@ struct Policy {
 template <class S>
 const std::vector<Policy<S>>& policies();
 
+/// The scalars of the list. Under the sanitizers float alone: the same templates, and half of a long compilation.
+#if defined(LOWRANK_TEST_FLOAT_ONLY)
+#define LOWRANK_TEST_SCALARS float
+#else
+#define LOWRANK_TEST_SCALARS float, double
+#endif
+
+/// The one of this name.
+template <class S>
+const Policy<S>& named_policy(const std::string& name) {
+  for (const auto& policy : policies<S>())
+    if (policy.name == name) return policy;
+  throw std::logic_error("no policy is called " + name);
+}
+
+/// A field of the state as numbers.
+template <class T, class S>
+std::vector<T> field(const Stepper<S>& optimizer, const std::string& name) {
+  const Bytes bytes = optimizer.fields().at(name);
+  std::vector<T> values(bytes.size() / sizeof(T));
+  if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+
 }  // namespace support

@@ -22,6 +22,8 @@ inline bool is_finite(double x) {
   return (std::bit_cast<std::uint64_t>(x) & 0x7ff0000000000000u) != 0x7ff0000000000000u;
 }
 
+inline bool is_nan(double x) { return (std::bit_cast<std::uint64_t>(x) << 1) > (0x7ff0000000000000u << 1); }
+
 inline std::string shape_text(Index rows, Index cols) { return std::to_string(rows) + "x" + std::to_string(cols); }
 
 /// Throws "<who>: got <got>, expected <expected>".

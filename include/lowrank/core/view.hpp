@@ -5,6 +5,7 @@
 // row-major array. T may be const. Scalars: float, double, and as storage Eigen::bfloat16 and Eigen::half.
 #pragma once
 
+#include <algorithm>    // std::max
 #include <cstdint>      // std::uintptr_t
 #include <type_traits>  // std::remove_const_t
 #include <utility>      // std::pair
@@ -52,9 +53,10 @@ struct View {
 
 namespace detail {
 
-/// The shape of the memory is a contract: checked here once, relied upon everywhere else.
+/// The shape of the memory is a contract: checked here once, relied upon everywhere else. In a vector the stride across
+/// its length says nothing; it becomes what makes one of the two 1, whatever it was.
 template <class T>
-void check_view(const View<T>& v) {
+View<T> checked_view(View<T> v) {
   const bool unit = v.rows <= 1 || v.cols <= 1 || v.row_stride == 1 || v.col_stride == 1;
   const bool apart = (v.rows <= 1 || v.row_stride >= (v.row_stride == 1 ? 1 : v.cols)) &&
                      (v.cols <= 1 || v.col_stride >= (v.col_stride == 1 ? 1 : v.rows)) &&
@@ -65,6 +67,11 @@ void check_view(const View<T>& v) {
                      std::to_string(v.col_stride),
                  "one stride of 1 and the other at least the matching dimension");
   if (v.data == nullptr && v.rows > 0 && v.cols > 0) bad_argument("lowrank::view", "a null pointer", "memory");
+  if (v.cols <= 1 && (v.row_stride != 1 || v.col_stride < v.rows))
+    v.col_stride = v.row_stride == 1 ? std::max<Index>(v.rows, 1) : 1;
+  else if (v.rows <= 1 && (v.col_stride != 1 || v.row_stride < v.cols))
+    v.row_stride = v.col_stride == 1 ? std::max<Index>(v.cols, 1) : 1;
+  return v;
 }
 
 /// First and one-past-last byte of the memory a view can touch.
@@ -99,9 +106,7 @@ bool overlap(const View<A>& a, const View<B>& b) {
 /// Throws std::invalid_argument unless one stride is 1 and the strides keep elements apart.
 template <StoredScalar T>
 View<T> view(T* data, Index rows, Index cols, Index row_stride, Index col_stride) {
-  View<T> v{data, rows, cols, row_stride, col_stride};
-  detail::check_view(v);
-  return v;
+  return detail::checked_view(View<T>{data, rows, cols, row_stride, col_stride});
 }
 
 /// A view of a contiguous row-major array (C order).
@@ -127,8 +132,7 @@ auto view(M&& matrix) requires requires { typename std::remove_cvref_t<M>::Scala
 
 template <class T>
 View<T> view(const View<T>& v) {
-  detail::check_view(v);
-  return v;
+  return detail::checked_view(v);
 }
 
 }  // namespace lowrank

@@ -45,28 +45,26 @@ const auto& element(const M& params, std::size_t i) {
   return std::ranges::begin(params)[std::ranges::range_difference_t<const M>(i)];
 }
 
-/// ||G||_F^2, whatever the storage order, block offset and thread count: columns in strips of 256 rows, summed in double
-/// strip by strip into one of 32 ranges of columns, whose sums are added in order.
+/// Gradients are summed in ranges of columns, this many to a matrix at most, for this many matrices at a time.
+inline constexpr Index norm_ranges = 8, norm_batch = 64;
+
+/// sum of g_ij^2 over one range of columns, in strips of 256 rows by 16 columns, whatever the storage order.
 template <class T>
-double squared_norm(const View<const T>& g) {
+double squared_norm(const View<const T>& g, Index range) {
   using S = compute_t<T>;
   using K = kernel::Best;
-  constexpr Index rows = 256, cols = 16, ranges = 32;
+  constexpr Index rows = 256, cols = 16;
   const linalg::Source<S, K> source{{g.data, DtypeOf<T>::value, g.row_stride, g.col_stride}, g.rows, g.cols};
-  const Index width = (g.cols + ranges * cols - 1) / (ranges * cols) * cols;
-  double partial[ranges] = {};
-  for_each(width == 0 ? 0 : (g.cols + width - 1) / width, available_threads(), [&](Index part, int) {
-    S block[rows * cols];
-    const Index end = std::min(g.cols, (part + 1) * width);
-    for (Index j0 = part * width; j0 < end; j0 += cols)
-      for (Index i0 = 0; i0 < g.rows; i0 += rows) {
-        const Index m = std::min(rows, g.rows - i0), n = std::min(cols, end - j0);
-        source.load_gradient(i0, m, j0, n, block, m);
-        for (Index j = 0; j < n; ++j) partial[part] += K::sum_squares(m, block + j * m);
-      }
-  });
+  const Index width = (g.cols + norm_ranges * cols - 1) / (norm_ranges * cols) * cols;
+  const Index end = std::min(g.cols, (range + 1) * width);
+  S block[rows * cols];
   double sum = 0;
-  for (const double x : partial) sum += x;
+  for (Index j0 = range * width; j0 < end; j0 += cols)
+    for (Index i0 = 0; i0 < g.rows; i0 += rows) {
+      const Index m = std::min(rows, g.rows - i0), n = std::min(cols, end - j0);
+      source.load_gradient(i0, m, j0, n, block, m);
+      for (Index j = 0; j < n; ++j) sum += K::sum_squares(m, block + j * m);
+    }
   return sum;
 }
 
@@ -77,10 +75,20 @@ double squared_norm(const View<const T>& g) {
 /// if the square of one overflows its computing scalar.
 template <Model M>
 double grad_norm(const M& params) {
-  double sum = 0;
-  for (const auto& p : params)
-    if (p.lr_scale != 0) sum += detail::squared_norm<typename std::ranges::range_value_t<M>::Gradient>(p.gradient);
-  return std::sqrt(sum);
+  using namespace detail;
+  const auto count = Index(std::ranges::size(params));
+  double total = 0;
+  for (Index first = 0; first < count; first += norm_batch) {
+    double partial[norm_batch * norm_ranges];
+    const Index n = std::min(norm_batch, count - first) * norm_ranges;
+    for_each(n, available_threads(), [&](Index item, int) {
+      const auto& p = element(params, std::size_t(first + item / norm_ranges));
+      using G = typename std::ranges::range_value_t<M>::Gradient;
+      partial[item] = p.lr_scale != 0 ? squared_norm<G>(p.gradient, item % norm_ranges) : 0.0;
+    });
+    for (Index i = 0; i < n; ++i) total += partial[i];
+  }
+  return std::sqrt(total);
 }
 
 }  // namespace lowrank

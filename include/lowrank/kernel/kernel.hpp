@@ -40,6 +40,7 @@ concept Kernel = requires(Index n, const float* x, float* y) {
   K::lion(n, x, y, y, 0.9, 0.99);
   K::update(n, y, x, 1.0, 1.0, 1.0);
   K::combine(n, 1.0, x, 0.0, x, y);
+  K::multiply(n, x, x, y);
   { K::sum_squares(n, x) } -> std::convertible_to<double>;
   { K::sum_abs(n, x) } -> std::convertible_to<double>;
   K::transpose(n, n, x, n, y, n);

@@ -57,12 +57,13 @@ class GrowthLimit {
 };
 
 inline void check_limiter(const char* who, const Limiter& o) {
-  if (!(o.gamma > 0)) bad_argument(who, "limiter.gamma = " + std::to_string(o.gamma), "gamma > 0 (infinity: off)");
-  if (!(o.floor >= 0)) bad_argument(who, "limiter.floor = " + std::to_string(o.floor), "floor >= 0");
+  if (!(o.gamma > 0) || is_nan(o.gamma)) bad_argument(who, "limiter.gamma = " + std::to_string(o.gamma), "gamma > 0 (infinity: off)");
+  if (!(o.floor >= 0 && o.floor < 1e30) || !is_finite(o.floor))
+    bad_argument(who, "limiter.floor = " + std::to_string(o.floor), "a finite floor >= 0");
 }
 
 inline void check_scale(const char* who, double scale) {
-  if (!(scale >= 0 && scale < 1e30)) bad_argument(who, "scale = " + std::to_string(scale), "a finite number >= 0");
+  if (!(scale >= 0 && scale < 1e30) || !is_finite(scale)) bad_argument(who, "scale = " + std::to_string(scale), "a finite number >= 0");
 }
 
 }  // namespace detail

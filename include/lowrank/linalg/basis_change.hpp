@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>  // std::int32_t
+#include <limits>   // std::numeric_limits
 
 #include <lowrank/linalg/gemm.hpp>
 
@@ -39,7 +40,8 @@ struct TransportWork {
 ///   M <- C M
 ///   V <- | c2 ((C o C)(V / c2 - M o M / c1^2) + (C M) o (C M) / c1^2) |      (LDAdam, arXiv 2410.16103, eq. 8)
 /// c1 = 1 - beta1^s, c2 = 1 - beta2^s after s steps. One of them may be null: without M, V <- (C o C) V. Gather keeps
-/// the surviving slots of both. The absolute value removes the rare negative variance.
+/// the surviving slots of both. The absolute value removes the rare negative variance. A C that is no contraction (Gaussian)
+/// can carry V beyond the scalar: there it stops at the largest number.
 template <class S, class K>
 class MomentTransport {
   using Kind = typename BasisChange<S>::Kind;
@@ -82,7 +84,7 @@ class MomentTransport {
       multiply(work_.squared, V, w, slot, variance);
       for (Index i = 0; i < size; ++i) {
         const S x = c_ * (variance[i] + b_ * (moved[i] * moved[i]));
-        V[i] = x < 0 ? -x : x;
+        V[i] = !lowrank::detail::is_finite(double(x)) ? std::numeric_limits<S>::max() : x < 0 ? -x : x;
       }
     }
     std::memcpy(M, moved, std::size_t(size) * sizeof(S));

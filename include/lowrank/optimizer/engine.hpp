@@ -26,6 +26,13 @@ namespace detail {
 template <class P>
 concept TwoSided = requires { requires P::two_sided; };
 
+/// Whether P^T P = I; true unless a projector says otherwise.
+template <class P>
+constexpr bool orthonormal = true;
+template <class P>
+  requires requires { P::orthonormal; }
+constexpr bool orthonormal<P> = P::orthonormal;
+
 /// A rule that turns all of R into N at once (with workspace for it) and not tile by tile.
 template <class R>
 concept WholeRule = requires { typename R::Work; };
@@ -51,6 +58,12 @@ void write_block(const linalg::Memory<void>& w, const linalg::RoundingKey& key, 
       K::update(m, w.template at<S>(i0, j0 + j), U + j * ld, move, decay.before, decay.after);
     return;
   }
+  if (w.dtype == DtypeOf<S>::value && w.col_stride == 1) {
+    K::transpose(m, n, U, ld, block, n);
+    for (Index i = 0; i < m; ++i)
+      K::update(n, w.template at<S>(i0 + i, j0), block + i * n, move, decay.before, decay.after);
+    return;
+  }
   linalg::load_block<K>(w, i0, m, j0, n, block, m);
   for (Index j = 0; j < n; ++j) K::update(m, block + j * m, U + j * ld, move, decay.before, decay.after);
   linalg::store_block<K>(block, m, w, i0, m, j0, n, key);
@@ -68,6 +81,15 @@ class Engine {
   static constexpr bool whole_rule = WholeRule<Rule>;
   /// N lies in memory of its own, since R is read after it was made.
   static constexpr bool beside = Lift::needs_core || UsesRemainder<Lift> || (whole_rule && (Lift::uses_gradient || Lift::keeps_error));
+
+  static constexpr bool only_projects = Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error && !UsesRemainder<Lift>;
+  static_assert(!Projector::whole_gradient || only_projects,
+                "Identity keeps the whole gradient: there is nothing to scale or feed back; use BackProject{}");
+  static_assert(!TwoSided<Projector> || only_projects,
+                "a two-sided projection has no columns to scale and keeps no error; use BackProject{}");
+  static_assert(orthonormal<Projector> || !(Lift::needs_core || Lift::keeps_error || UsesRemainder<Lift>),
+                "what the projection loses is A - P P^T A only for an orthonormal P, which Gaussian's is not; use "
+                "Subspace{}, or ChannelScale{}");
 
  public:
   /// The pieces a step cuts its workspace into; with a counting arena, how large it must be.
@@ -175,6 +197,7 @@ class Engine {
         p_.sums[t] = lift_.measure(w, projector_.core_rows(), core_at(j0), N, p_.energy + j0, p_.phi + j0);
       });
       lift_.limit(sum(), gain_, k_, p_.phi);
+      if (!Lift::uses_projection && write_rows()) return report;
       for_tiles([&](Index, Index j0, Index w, int slot) { write(j0, w, core_at(j0), direction_at(j0, slot), slot); });
     } else {
       for_tiles([&](Index, Index j0, Index w, int slot) {
@@ -220,7 +243,6 @@ class Engine {
       lift_.coefficients(projector_.core_rows(), w, R, N, phi);
       [[maybe_unused]] S* rest = UsesRemainder<Lift> ? p_.remainder + slot * d_ * tile : nullptr;
       if constexpr (UsesRemainder<Lift>) {
-        static_assert(!TwoSided<Projector>, "a remainder needs a one-sided projector: R and N of a two-sided one share their place");
         projector_.lift(R, j0, w, slot, p_.projection, p_.team, [&](Index i0, Index m, Index j, Index n, const S* U, Index ld) {
           a_.load_gradient(i0, m, j0 + j, n, scratch.stage, m);
           for (Index q = 0; q < n; ++q)
@@ -229,9 +251,9 @@ class Engine {
       }
       projector_.lift(N, j0, w, slot, p_.projection, p_.team, [&](Index i0, Index m, Index j, Index n, S* U, Index ld) {
         if constexpr (Lift::uses_gradient) {
-          a_.load_gradient(i0, m, j0 + j, n, scratch.stage, m);
+          const auto A = gradient(i0, m, j0 + j, n, scratch.stage);
           for (Index q = 0; q < n; ++q)
-            K::combine(m, double(phi[j + q]), scratch.stage + q * m, 1.0, U + q * ld, U + q * ld);
+            K::combine(m, double(phi[j + q]), A.data + q * A.col_stride, 1.0, U + q * ld, U + q * ld);
         }
         if constexpr (UsesRemainder<Lift>)
           for (Index q = 0; q < n; ++q) K::combine(m, 1.0, rest + i0 + (j + q) * d_, 1.0, U + q * ld, U + q * ld);
@@ -248,12 +270,27 @@ class Engine {
     }
   }
 
+  /// Where only the gradient moves the weight, tiles are no use: rows, if both are contiguous that way. False otherwise.
+  bool write_rows() {
+    constexpr Index piece = 1024, rows = 16;
+    if (a_.gradient.dtype != DtypeOf<S>::value || a_.gradient.col_stride != 1 || a_.scale != 1) return false;
+    if (w_.dtype != DtypeOf<S>::value || w_.col_stride != 1) return false;
+    const Decay decay = rule_.decay(step_.lr);
+    for_each((d_ + rows - 1) / rows, p_.team.threads(), [&](Index b, int slot) {
+      S* U = p_.team[slot].rows;
+      for (Index i = b * rows; i < std::min(d_, (b + 1) * rows); ++i)
+        for (Index j = 0; j < k_; j += piece) {
+          const Index n = std::min(piece, k_ - j);
+          K::multiply(n, a_.gradient.template at<S>(i, j), p_.phi + j, U);
+          K::update(n, w_.template at<S>(i, j), U, step_.lr * gain_, decay.before, decay.after);
+        }
+    });
+    return true;
+  }
+
   // -- the whole gradient: two passes, or one when the caller knows the norm ---------------------------------------------
 
   Report run_whole(std::uint64_t& steps) {
-    static_assert(!Projector::whole_gradient || (Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error),
-                  "Identity keeps the whole gradient: there is nothing to scale or feed back; use BackProject{}");
-    static_assert(!UsesRemainder<Lift>, "Identity keeps the whole gradient: nothing remains; use BackProject{}");
     Report report;
     if (!step_.grad_norm) {
       const double energy = gradient_energy();
@@ -282,13 +319,11 @@ class Engine {
           update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
       });
     } else {
-      for_blocks([&](Index, Index i0, Index m, Index j0, Index w, int slot) {
+      for_blocks([&](Index i0, Index m, Index j0, Index w, int slot) {
         const auto scratch = p_.team[slot];
         S* N = scratch.rows;
-        const bool plain = a_.gradient.dtype == DtypeOf<S>::value && a_.gradient.row_stride == 1 && a_.scale == 1;
-        const S* A = plain ? a_.gradient.template at<S>(i0, j0) : scratch.stage;
-        if (!plain) a_.load_gradient(i0, m, j0, w, scratch.stage, m);
-        rule_.direction(A, plain ? a_.gradient.col_stride : m, N, m, i0, m, j0, w);
+        const auto A = gradient(i0, m, j0, w, scratch.stage);
+        rule_.direction(A.data, A.col_stride, N, m, i0, m, j0, w);
         lift_.coefficients(m, w, N, N, nullptr);
         update(i0, m, j0, w, N, m, scratch.stage);
       });
@@ -297,6 +332,14 @@ class Engine {
   }
 
   // -- shared -----------------------------------------------------------------------------------------------------------
+
+  /// A block of the gradient: where it lies, or loaded into `room`.
+  linalg::Strided<S, K> gradient(Index i0, Index m, Index j0, Index n, S* room) const {
+    const auto there = a_.gradient_in_place(i0, j0);
+    if (there.data != nullptr) return there;
+    a_.load_gradient(i0, m, j0, n, room, m);
+    return {room, 1, m};
+  }
 
   void update(Index i0, Index m, Index j0, Index n, const S* U, Index ld, S* block) {
     write_block<S, K>(w_, key_, i0, m, j0, n, U, ld, block, step_.lr * gain_, rule_.decay(step_.lr));
@@ -314,8 +357,8 @@ class Engine {
       S* block = p_.team[slot].stage;
       for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
         const Index m = std::min(linalg::block_rows, d_ - i0);
-        a_.load_gradient(i0, m, j0, w, block, m);
-        for (Index j = 0; j < w; ++j) p_.sums[t].gradient += K::sum_squares(m, block + j * m);
+        const auto A = gradient(i0, m, j0, w, block);
+        for (Index j = 0; j < w; ++j) p_.sums[t].gradient += K::sum_squares(m, A.data + j * A.col_stride);
       }
     });
     return sum().gradient;
@@ -333,16 +376,20 @@ class Engine {
       f(t, t * tile, std::min(tile, k_ - t * tile), slot);
     });
   }
-  /// Blocks of at most 64 KiB, long in the contiguous direction.
+  /// Blocks long in the contiguous direction: threads share the matrix by 64 KiB, and f gets 4 KiB of it at a time, which
+  /// stay in the first-level cache between the rule and the update.
   template <class F>
   void for_blocks(const F& f) {
-    const Index budget = std::min<Index>(p_.team.block_size(), 16384);
-    const Index m = std::max<Index>(1, std::min(d_, budget));
-    const Index n = std::max<Index>(1, std::min({k_, budget / m, tile}));
+    constexpr Index shared = 16384, at_once = 1024;
+    const auto width = [](Index budget, Index m, Index n) { return std::clamp<Index>(budget / m, 1, n); };
+    const Index m = std::min(d_, shared), n = width(shared, m, k_);
     const Index down = (d_ + m - 1) / m, across = (k_ + n - 1) / n;
     for_each(down * across, p_.team.threads(), [&](Index b, int slot) {
-      const Index i0 = b % down * m, j0 = b / down * n;
-      f(b, i0, std::min(m, d_ - i0), j0, std::min(n, k_ - j0), slot);
+      const Index i0 = b % down * m, j0 = b / down * n, rows = std::min(m, d_ - i0), cols = std::min(n, k_ - j0);
+      const Index height = std::min(rows, at_once), wide = width(at_once, height, cols);
+      for (Index j = 0; j < cols; j += wide)
+        for (Index i = 0; i < rows; i += height)
+          f(i0 + i, std::min(height, rows - i), j0 + j, std::min(wide, cols - j), slot);
     });
   }
 

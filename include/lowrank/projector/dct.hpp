@@ -28,12 +28,9 @@ class ProjectorState<Dct, S, K> {
 
   ProjectorState() = default;
   ProjectorState(const Dct& options, Index d, Index k)
-      : options_(options), plan_(d), indices_(Buffer<std::int32_t>::shaped(detail::checked_rank("lowrank::Dct", options, d), 1)), d_(d), k_(k) {
-    if (options.route != DctRoute::Fast) {
-      table_ = Buffer<S>(4 * d, 1);
-      for (Index t = 0; t < 4 * d; ++t)
-        table_[t] = S(std::sqrt(2 / double(d)) * std::cos(3.14159265358979323846 * double(t) / double(2 * d)));
-    }
+      : options_(options), plan_(d), indices_(Buffer<std::int32_t>::shaped(detail::checked_rank("lowrank::Dct", options, d), 1)), table_(4 * d, 1), d_(d), k_(k) {
+    for (Index t = 0; t < 4 * d; ++t)
+      table_[t] = S(std::sqrt(2 / double(d)) * std::cos(3.14159265358979323846 * double(t) / double(2 * d)));
   }
 
   struct Dense {
@@ -81,6 +78,7 @@ class ProjectorState<Dct, S, K> {
 
   Dct& options() { return options_; }
   const Dct& options() const { return options_; }
+  void check() const { detail::check_changed("lowrank::Dct", options_, d_, rank()); }
   Index rank() const { return indices_.rows(); }
   Index core_rows() const { return rank(); }
   Index core_cols() const { return k_; }

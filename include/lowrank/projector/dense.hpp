@@ -31,6 +31,7 @@ class DenseProjector {
 
   Options& options() { return options_; }
   const Options& options() const { return options_; }
+  void check() const { check_changed(who_, options_, largest_rank_, rank()); }
   Index rank() const { return basis_.cols(); }
   Index core_rows() const { return rank(); }
   Index core_cols() const { return k_; }
@@ -91,7 +92,11 @@ class DenseProjector {
  protected:
   DenseProjector() = default;
   DenseProjector(const char* who, const Options& options, Index d, Index k, Index largest_rank)
-      : options_(options), basis_(Buffer<S>::shaped(d, checked_rank(who, options, largest_rank))), k_(k) {}
+      : options_(options),
+        basis_(Buffer<S>::shaped(d, checked_rank(who, options, largest_rank))),
+        k_(k),
+        who_(who),
+        largest_rank_(largest_rank) {}
 
   /// The candidate is complete: how old coordinates become new ones, and the candidate ready to project with.
   template <class Work>
@@ -117,6 +122,8 @@ class DenseProjector {
   Buffer<S> basis_;
   Index k_ = 0;
   Freshness freshness_;
+  const char* who_ = "";
+  Index largest_rank_ = 0;
 };
 
 }  // namespace detail

@@ -16,7 +16,7 @@ class ProjectorState<Gaussian, S, K> {
   using Source = linalg::Source<S, K>;
   using Team = linalg::Team<S, K>;
 
-  static constexpr bool whole_gradient = false;
+  static constexpr bool whole_gradient = false, orthonormal = false;
 
   ProjectorState() = default;
   ProjectorState(const Gaussian& options, Index d, Index k)
@@ -32,6 +32,7 @@ class ProjectorState<Gaussian, S, K> {
 
   Gaussian& options() { return options_; }
   const Gaussian& options() const { return options_; }
+  void check() const { detail::check_changed("lowrank::Gaussian", options_, std::min(d_, k_), r_); }
   Index rank() const { return r_; }
   Index core_rows() const { return r_; }
   Index core_cols() const { return k_; }

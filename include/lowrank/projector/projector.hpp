@@ -4,6 +4,7 @@
 // ProjectorState<Options, S, K> is the state of projector `Options`. What the optimizer asks of it, in the order of a
 // step (tiles are 64 columns; Work is laid out once and shared by all matrices of a Fleet):
 //
+//   check()                               throws when options that were changed since construction make no sense
 //   due(steps)                            is the basis to be renewed now?
 //   refresh(A, R, work, team)             a candidate basis into work, R (r+8) x k being free memory. True: work.change
 //                                         says how coordinates move and the candidate is ready to project with.
@@ -14,6 +15,8 @@
 //   prepare_lift(work, team), lift(N, j0, w, slot, work, team, sink)                 U = P N in blocks
 //   keep(A, j0, w, R, E, slot, work, team)           E_J = A_J - P R_J for error feedback
 //
+// `static constexpr bool orthonormal = false` says that P^T P is not the identity: Residual and ErrorFeedback, which take
+// A - P R for what was lost, then do not compile.
 // Until commit() the state is const, so a step that turns out to be impossible leaves it as it was.
 #pragma once
 
@@ -34,7 +37,19 @@ Index checked_rank(const char* who, const Options& o, Index limit) {
   if (o.refresh_every < 0)
     bad_argument(who, "refresh_every = " + std::to_string(o.refresh_every), "a number of steps >= 0 (0: only once)");
   if (o.phase < 0) bad_argument(who, "phase = " + std::to_string(o.phase), "a number of steps >= 0");
+  if constexpr (requires { o.refresh_on_drift; })
+    if (!(o.refresh_on_drift >= 0 && o.refresh_on_drift < 1) || !is_finite(o.refresh_on_drift))
+      bad_argument(who, "refresh_on_drift = " + std::to_string(o.refresh_on_drift), "0 <= fraction < 1 (0: never)");
+  if constexpr (requires { o.sweeps; })
+    if (o.sweeps < 1) bad_argument(who, "sweeps = " + std::to_string(o.sweeps), "sweeps >= 1");
   return std::min(Index(o.rank), limit);
+}
+
+/// The same for options that may have changed since construction; the rank may not.
+template <class Options>
+void check_changed(const char* who, const Options& o, Index limit, Index rank) {
+  if (checked_rank(who, o, limit) != rank)
+    bad_argument(who, "rank = " + std::to_string(o.rank), std::to_string(rank) + ", as at construction");
 }
 
 /// When a basis is to be renewed: at the first step that has a gradient, every T steps, and on drift.

@@ -29,9 +29,7 @@ class BlockIteration : public DenseProjector<Options, S, K> {
   static constexpr Index oversampling = 8;
 
   BlockIteration() = default;
-  BlockIteration(const char* who, const Options& options, Index d, Index k) : Base(who, options, d, k, std::min(d, k)) {
-    if (options.sweeps < 1) bad_argument(who, "sweeps = " + std::to_string(options.sweeps), "sweeps >= 1");
-  }
+  BlockIteration(const char* who, const Options& options, Index d, Index k) : Base(who, options, d, k, std::min(d, k)) {}
 
   struct Work {
     DenseWork<S, K> dense;
@@ -62,7 +60,7 @@ class BlockIteration : public DenseProjector<Options, S, K> {
   /// Rounding aside this does not happen; then the old basis stays.
   bool worse(double captured_energy, const Work& work) const { return captured_energy < work.dense.stale_energy; }
 
- private:
+ protected:
   Index width() const { return std::min({this->rank() + oversampling, this->basis_.rows(), this->k_}); }
 
   /// False when the old basis holds nothing of this gradient: there is nothing to start from.

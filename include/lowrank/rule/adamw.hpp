@@ -23,15 +23,19 @@ class RuleState<AdamW, S, K> {
     const char* who = "lowrank::AdamW";
     detail::check_beta(who, "beta1", options_.beta1);
     detail::check_beta(who, "beta2", options_.beta2);
-    detail::require(options_.eps >= 0 && options_.eps < 1e30, who, "eps", options_.eps, "a number >= 0");
+    // without it an element that never had a gradient is 0 / 0
+    detail::require(options_.eps >= 1e-30 && options_.eps < 1e30, who, "eps", options_.eps, "a number >= 1e-30");
     detail::check_decay(who, options_.weight_decay);
   }
 
-  void advance() { ++steps_; }
+  void advance() {
+    ++steps_;
+    root_ = std::sqrt(correction(options_.beta2));
+  }
 
   void direction(const S* R, Index ldr, S* N, Index ldn, Index i0, Index m, Index j0, Index w) {
     const bool after = options_.epsilon == Epsilon::AfterCorrection;
-    const double eps = options_.eps * (after ? std::sqrt(correction(options_.beta2)) : 1.0);
+    const double eps = options_.eps * (after ? root_ : 1.0);
     detail::for_columns(R, ldr, N, ldn, i0, m, j0, w, first_.rows(), [&](const S* x, S* out, Index at, Index n) {
       K::adam(n, x, first_.data() + at, second_.data() + at, out, options_.beta1, options_.beta2, eps);
     });
@@ -81,6 +85,7 @@ class RuleState<AdamW, S, K> {
   AdamW options_;
   Buffer<S> first_, second_;
   std::uint64_t steps_ = 0;
+  double root_ = 1;  // sqrt(bc2) of the step in progress
 };
 
 }  // namespace lowrank

@@ -39,7 +39,7 @@ namespace detail {
 
 /// The options of a policy are checked when it is made and whenever they may have changed.
 inline void require(bool holds, const char* who, const char* name, double value, const char* rule) {
-  if (!holds) bad_argument(who, std::string(name) + " = " + std::to_string(value), rule);
+  if (!holds || !is_finite(value)) bad_argument(who, std::string(name) + " = " + std::to_string(value), rule);
 }
 
 inline void check_decay(const char* who, double weight_decay) {

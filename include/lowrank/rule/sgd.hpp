@@ -23,7 +23,7 @@ class RuleState<Sgd, S, K> : public detail::OneMoment<Sgd, S, K> {
     detail::check_beta("lowrank::Sgd", "momentum", o.momentum);
     detail::require(o.dampening >= 0 && o.dampening <= 1, "lowrank::Sgd", "dampening", o.dampening, "0 <= dampening <= 1");
     detail::check_decay("lowrank::Sgd", o.weight_decay);
-    detail::require(o.momentum == 0 || this->first_.size() > 0 || this->steps_ == 0, "lowrank::Sgd", "momentum", o.momentum,
+    detail::require(o.momentum == 0 || this->first_.size() > 0, "lowrank::Sgd", "momentum", o.momentum,
                     "0, as at construction: no momentum buffer was allocated");
   }
 

@@ -1,0 +1,277 @@
+// What the benchmarks share: the roof of this machine, measured in the run that is compared with it, and rows that say
+// how far below it they stay.
+//
+// A roof per number of threads: fused multiply-adds in registers of the library's kernel set, reading a long array, and
+// reading and writing it in place. A piece of work that needs `flops` operations, reads `read` bytes once and updates
+// `updated` bytes in place (8 per float) takes at least max(flops / roof, read / roof + updated / roof); its "roof_%" is
+// that floor in percent of the time it took.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <Eigen/Core>
+#include <benchmark/benchmark.h>
+#if defined(LOWRANK_BENCH_HAS_OPENBLAS)
+#include <cblas.h>
+#endif
+
+#include <lowrank/core/buffer.hpp>
+#include <lowrank/core/parallel.hpp>
+#include <lowrank/core/rng.hpp>
+#include <lowrank/kernel/kernel.hpp>
+#include <lowrank/version.hpp>
+
+namespace bench {
+
+using lowrank::Index;
+using K = lowrank::kernel::Best;
+
+inline double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// -- threads ----------------------------------------------------------------------------------------------------------
+
+/// One thread, and two where the machine and the environment give two.
+inline const std::vector<int>& thread_counts() {
+  static const std::vector<int> counts = lowrank::detail::available_threads() > 1 ? std::vector{1, 2} : std::vector{1};
+  return counts;
+}
+
+/// The same number for the library, Eigen and OpenBLAS.
+inline void use_threads(int n) {
+#if defined(_OPENMP)
+  omp_set_num_threads(n);
+#endif
+#if defined(LOWRANK_BENCH_HAS_OPENBLAS)
+  openblas_set_num_threads(n);
+#endif
+  (void)n;
+}
+
+// -- the roof ---------------------------------------------------------------------------------------------------------
+
+struct Work {
+  double flops = 0, read = 0, updated = 0;
+};
+
+struct Roof {
+  double flops = 0, read = 0, updated = 0;  // per second
+
+  double seconds(const Work& w) const { return std::max(w.flops / flops, w.read / read + w.updated / updated); }
+};
+
+namespace detail {
+
+/// The least time of f in about 0.2 s.
+template <class F>
+double best_time(const F& f) {
+  f();
+  double best = 1e9;
+  const auto begin = std::chrono::steady_clock::now();
+  do {
+    const auto start = std::chrono::steady_clock::now();
+    f();
+    best = std::min(best, seconds_since(start));
+  } while (seconds_since(begin) < 0.2);
+  return best;
+}
+
+using V = lowrank::kernel::Vec<float, int(K::lanes<float>) * 4>;
+
+/// 12 independent chains: two units of up to 5 cycles need 10, and 16 registers have room for no more.
+inline V multiply_add_chains(Index length) {
+  V x[12];
+  for (int i = 0; i < 12; ++i) x[i] = V::all(float(i));
+  volatile float input = 0.5f;
+  const V a = V::all(input), b = V::all(input);
+  for (Index n = 0; n < length; ++n)
+    for (V& chain : x) chain = fma(chain, a, b);
+  for (int i = 1; i < 12; ++i) x[0] = x[0] + x[i];
+  return x[0];
+}
+
+inline V sum_of(const float* p, Index n) {
+  V x[8];
+  for (V& sum : x) sum = V::zero();
+  for (Index i = 0; i + 8 * V::lanes <= n; i += 8 * V::lanes)
+    for (int u = 0; u < 8; ++u) x[u] = x[u] + V::load(p + i + u * V::lanes);
+  for (int u = 1; u < 8; ++u) x[0] = x[0] + x[u];
+  return x[0];
+}
+
+inline Roof measure_roof(int threads) {
+  constexpr Index length = 1 << 18, pieces = 16, piece = 1 << 18, count = 128;
+  static lowrank::Buffer<float> memory(piece, count);  // 128 MiB, beyond every cache
+  const auto parallel = [threads](Index n, const auto& f) {
+    lowrank::detail::for_each(n, threads, [&](Index i, int) { f(i); });
+  };
+  use_threads(threads);
+  Roof roof;
+  roof.flops = double(pieces * length * 12 * 2 * V::lanes) / best_time([&] {
+    parallel(pieces, [&](Index) { benchmark::DoNotOptimize(multiply_add_chains(length)); });
+  });
+  roof.read = double(memory.bytes()) / best_time([&] {
+    parallel(count, [&](Index i) { benchmark::DoNotOptimize(sum_of(memory.column(i), piece)); });
+  });
+  roof.updated = 2 * double(memory.bytes()) / best_time([&] {
+    parallel(count, [&](Index i) { K::combine(piece, 0.5, memory.column(i), 0.0, memory.column(i), memory.column(i)); });
+  });
+  return roof;
+}
+
+}  // namespace detail
+
+/// Measured at the first call for that number of threads.
+inline const Roof& roof(int threads) {
+  static std::map<int, Roof> roofs;
+  const auto found = roofs.find(threads);
+  return found != roofs.end() ? found->second : roofs.emplace(threads, detail::measure_roof(threads)).first->second;
+}
+
+// -- rows -------------------------------------------------------------------------------------------------------------
+
+/// What a row runs, the least work it stands for, and what else it has to say.
+struct Case {
+  std::function<void()> run;
+  Work work = {};
+  std::map<std::string, double> counters = {};
+  std::string error = {};  // not empty: what is wrong with the result, instead of a time
+};
+
+/// Adds a row. `prepare` gives its Case once the number of threads is set; the Case, warmed up by one run, is kept until
+/// another row's turn, since a row is called several times to find its number of iterations.
+template <class Prepare>
+benchmark::internal::Benchmark* add(const std::string& name, int threads, Prepare prepare) {
+  const std::string full = name + "/threads:" + std::to_string(threads);
+  const auto body = [full, threads, prepare](benchmark::State& state) {
+    static std::pair<std::string, Case> kept;
+    use_threads(threads);
+    if (kept.first != full) {
+      kept = {};  // the old one's memory first
+      kept = {full, prepare()};
+      if (kept.second.error.empty()) kept.second.run();
+    }
+    const Case& row = kept.second;
+    if (!row.error.empty()) return state.SkipWithError(row.error.c_str());
+    const auto begin = std::chrono::steady_clock::now();
+    for (auto _ : state) row.run();
+    const double seconds = seconds_since(begin) / double(state.iterations());
+    const Work& w = row.work;
+    if (w.flops > 0) state.counters["GFLOP/s"] = 1e-9 * w.flops / seconds;
+    if (w.read + w.updated > 0) state.counters["GB/s"] = 1e-9 * (w.read + w.updated) / seconds;
+    if (w.flops + w.read + w.updated > 0) state.counters["roof_%"] = 100 * roof(threads).seconds(w) / seconds;
+    for (const auto& [label, value] : row.counters) state.counters[label] = value;
+  };
+  return benchmark::RegisterBenchmark(full.c_str(), body)->UseRealTime()->Unit(benchmark::kMillisecond);
+}
+
+inline std::string shape(Index rows, Index cols) { return std::to_string(rows) + "x" + std::to_string(cols); }
+
+/// "galore_r128"
+inline std::string with_rank(const char* what, Index r) { return std::string(what) + "_r" + std::to_string(r); }
+
+// -- numbers ----------------------------------------------------------------------------------------------------------
+
+template <int Order = Eigen::ColMajor>
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Order>;
+
+/// Independent N(0, 1) entries.
+template <int Order = Eigen::ColMajor>
+Matrix<Order> random_matrix(Index rows, Index cols, std::uint64_t seed) {
+  Matrix<Order> x(rows, cols);
+  lowrank::fill_normal(x.data(), x.size(), seed, 0, 0);
+  return x;
+}
+
+/// ||a - b|| / ||b||
+template <class A, class B>
+double difference(const A& a, const B& b) {
+  return double((a - b).norm()) / double(b.norm());
+}
+
+// -- main -------------------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+inline std::string cpu() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+  return "unknown processor";
+}
+
+inline std::string compiler() {
+#if defined(__clang__)
+  return std::string("clang ") + __clang_version__;
+#else
+  return std::string("g++ ") + __VERSION__;
+#endif
+}
+
+inline std::string peers() {
+  std::string with = "Eigen " + std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
+                     std::to_string(EIGEN_MINOR_VERSION), without;
+#if defined(LOWRANK_BENCH_HAS_OPENBLAS)
+  with += std::string(", ") + openblas_get_config() + ", its kernels " + openblas_get_corename();
+#else
+  without += " OpenBLAS with LAPACKE";
+#endif
+#if defined(LOWRANK_BENCH_HAS_FFTW)
+  with += ", FFTW 3";
+#else
+  without += std::string(without.empty() ? "" : ",") + " FFTW";
+#endif
+  return with + (without.empty() ? "" : "; missing:" + without);
+}
+
+inline std::string roof_text(int threads) {
+  const Roof& r = roof(threads);
+  char text[160];
+  std::snprintf(text, sizeof text, "%d thread%s %.0f GFLOP/s, read %.1f GB/s, update in place %.1f GB/s", threads,
+                threads == 1 ? "" : "s", 1e-9 * r.flops, 1e-9 * r.read, 1e-9 * r.updated);
+  return text;
+}
+
+}  // namespace detail
+
+/// Prints what was measured on what, then runs the rows that `rows()` adds. A flag --large is passed on to it.
+template <class Rows>
+int run(int argc, char** argv, const Rows& rows) {
+  // short by default, so that a program ends within two minutes; flags that follow overrule it
+  std::vector<std::string> arguments{argv[0], "--benchmark_min_time=0.1"};
+  bool large = false;
+  for (int i = 1; i < argc; ++i) {
+    if (std::string(argv[i]) == "--large") large = true;
+    else arguments.emplace_back(argv[i]);
+  }
+  std::vector<char*> pointers;
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  int count = int(pointers.size());
+  benchmark::Initialize(&count, pointers.data());
+  if (benchmark::ReportUnrecognizedArguments(count, pointers.data())) return 1;
+
+  std::string line;
+  for (const int threads : thread_counts()) line += (threads == 1 ? "" : "; ") + detail::roof_text(threads);
+  std::fprintf(stderr, "lowrank %d.%d.%d, kernels %s, %s, %d threads, %s; peers: %s\nroof: %s\n", LOWRANK_VERSION_MAJOR,
+               LOWRANK_VERSION_MINOR, LOWRANK_VERSION_PATCH, K::name, detail::compiler().c_str(),
+               thread_counts().back(), detail::cpu().c_str(), detail::peers().c_str(), line.c_str());
+  benchmark::AddCustomContext("kernels", K::name);
+  benchmark::AddCustomContext("compiler", detail::compiler());
+  benchmark::AddCustomContext("peers", detail::peers());
+  benchmark::AddCustomContext("roof", line);
+  rows(large);
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
+
+}  // namespace bench

@@ -1,0 +1,140 @@
+// Checkpoint: a folder with the weights and the optimizer's state of the run that is under way, and checkpoint.json,
+// which names those two files and holds everything else: the settings, the runs before, the counters of this one.
+//
+// The files of a step have names of their own and are written first; checkpoint.json is replaced by a rename last, and
+// only then are the files of the step before removed. A kill at any moment leaves one whole checkpoint.
+#pragma once
+
+#include <algorithm>  // std::copy_n
+#include <cstring>    // std::memcpy
+#include <filesystem>
+#include <span>
+#include <stdexcept>  // std::runtime_error
+#include <string>
+#include <vector>
+
+#include <lowrank/io/safetensors.hpp>
+
+#include "examples/pretrain/run.hpp"
+#include "examples/pretrain/stored.hpp"
+
+namespace pretrain {
+
+inline Json stored(const RunRecord& r) {
+  Json curve = Json::array();
+  for (const CurvePoint& p : r.curve) curve.push_back({p.step, stored(p.training), stored(p.held_out)});
+  const MemoryUse& m = r.memory;
+  return {{"method", r.spec.method}, {"rate", r.spec.rate}, {"lr", r.spec.lr}, {"seed", r.spec.seed},
+          {"clip", r.spec.clip}, {"steps", r.steps}, {"diverged", r.diverged}, {"held-out", stored(r.held_out)},
+          {"curve", curve}, {"loss-sum", r.loss_sum}, {"loss-count", r.loss_count},
+          {"model-seconds", r.model_seconds}, {"optimizer-seconds", r.optimizer_seconds}, {"skipped", r.skipped},
+          {"bytes", {m.weights, m.gradients, m.basis, m.moments, m.error, m.numbers, m.formula, m.workspace}}};
+}
+
+inline void take(const Json& j, RunRecord& r) {
+  r.spec = {j.at("method"), j.at("rate"), j.at("lr"), j.at("seed"), j.at("clip")};
+  take(j.at("steps"), r.steps), take(j.at("diverged"), r.diverged), take(j.at("held-out"), r.held_out);
+  r.curve.clear();
+  for (const Json& p : j.at("curve")) {
+    CurvePoint& point = r.curve.emplace_back();
+    take(p.at(0), point.step), take(p.at(1), point.training), take(p.at(2), point.held_out);
+  }
+  take(j.at("loss-sum"), r.loss_sum), take(j.at("loss-count"), r.loss_count);
+  take(j.at("model-seconds"), r.model_seconds), take(j.at("optimizer-seconds"), r.optimizer_seconds);
+  take(j.at("skipped"), r.skipped);
+  const Json& b = j.at("bytes");
+  MemoryUse& m = r.memory;
+  std::size_t i = 0;
+  for (std::size_t* bytes : {&m.weights, &m.gradients, &m.basis, &m.moments, &m.error, &m.numbers, &m.formula, &m.workspace})
+    take(b.at(i++), *bytes);
+}
+
+/// The weights by name, as others read them.
+inline void write_weights(const std::filesystem::path& path, const Model<float>& model) {
+  std::vector<lowrank::io::Tensor> tensors;
+  for (const MatrixInfo& m : model.layout().matrices())
+    tensors.push_back({m.name, "F32", {std::uint64_t(m.rows), std::uint64_t(m.cols)},
+                       std::as_bytes(std::span(model.weights() + m.offset, std::size_t(m.rows * m.cols)))});
+  lowrank::io::write_safetensors(path, std::move(tensors));
+}
+
+inline void read_weights(const std::filesystem::path& path, Model<float>& model) {
+  const auto file = lowrank::io::Safetensors::read(path);
+  for (const MatrixInfo& m : model.layout().matrices()) {
+    const lowrank::io::Tensor* t = file.find(m.name);
+    if (t == nullptr || t->dtype != "F32" || t->shape != std::vector{std::uint64_t(m.rows), std::uint64_t(m.cols)})
+      throw std::runtime_error(path.string() + " holds no F32 tensor '" + m.name + "' of the right shape");
+    std::memcpy(model.weights() + m.offset, t->data.data(), t->data.size());
+  }
+}
+
+class Checkpoint {
+ public:
+  explicit Checkpoint(const std::filesystem::path& out) : folder_(out / "checkpoint") {}
+
+  /// null when there is none.
+  static Json read(const std::filesystem::path& out) { return read_json(out / "checkpoint" / "checkpoint.json"); }
+
+  /// Throws away what an earlier comparison left there.
+  void begin(const Json& settings) {
+    settings_ = settings;
+    std::filesystem::create_directories(folder_);
+    std::filesystem::remove(folder_ / "checkpoint.json");  // the files it names next
+    remove_files_except("");
+    save({}, nullptr);
+  }
+  /// Goes on with one that was read; clears away what a kill left beside it.
+  void resume(const Json& settings, const Json& checkpoint) {
+    settings_ = settings;
+    const Json& current = checkpoint.at("current");
+    remove_files_except(current.is_null() ? "" : current.at("files").get<std::string>());
+  }
+
+  /// The runs that are over and the one under way, if any.
+  void save(const std::vector<RunRecord>& finished, const Run* current) const {
+    Json json = settings_;
+    json["finished"] = Json::array(), json["current"] = nullptr;
+    for (const RunRecord& r : finished) json["finished"].push_back(stored(r));
+    std::string files;
+    if (current != nullptr) {
+      files = current->record().spec.method + "." + std::to_string(current->record().steps);
+      write_weights(folder_ / (files + ".weights.safetensors"), current->model());
+      current->trainer().save(folder_ / (files + ".state.safetensors"));
+      json["current"] = {{"files", files}, {"run", stored(current->record())}};
+    }
+    write_json(folder_ / "checkpoint.json", json);
+    remove_files_except(files);
+  }
+
+  static std::vector<RunRecord> finished(const Json& checkpoint) {
+    std::vector<RunRecord> runs;
+    for (const Json& j : checkpoint.at("finished")) take(j, runs.emplace_back());
+    return runs;
+  }
+  /// Brings a run that has just been made to where the checkpoint left it.
+  void restore(const Json& checkpoint, Run& run) const {
+    const Json& current = checkpoint.at("current");
+    const std::string files = current.at("files");
+    read_weights(folder_ / (files + ".weights.safetensors"), run.model());
+    run.trainer().load(folder_ / (files + ".state.safetensors"));
+    const RunSpec spec = run.record().spec;
+    const MemoryUse memory = run.record().memory;
+    take(current.at("run"), run.record());
+    if (!(run.record().spec == spec)) throw std::runtime_error((folder_ / "checkpoint.json").string() + " is of another run");
+    run.record().memory = memory;
+  }
+
+ private:
+  void remove_files_except(const std::string& files) const {
+    for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+      const std::string name = entry.path().filename().string();
+      const bool mine = name.find(".safetensors") != std::string::npos;  // halves of killed writes included
+      if (mine && (files.empty() || !name.starts_with(files + "."))) std::filesystem::remove(entry.path());
+    }
+  }
+
+  std::filesystem::path folder_;
+  Json settings_;
+};
+
+}  // namespace pretrain

@@ -1,0 +1,62 @@
+// Error feedback: nothing of any gradient is ever lost. With a linear rule (plain SGD) what was applied and what is still
+// owed add up to the gradients, whatever the bases were; kept as coefficients or not.
+#include <lift/by_hand.hpp>
+#include <support/catch.hpp>
+#include <support/injected.hpp>
+#include <support/placed.hpp>
+#include <support/stepper.hpp>
+
+#include <lowrank/lift/error_feedback.hpp>
+#include <lowrank/optimizer.hpp>
+#include <lowrank/rule/sgd.hpp>
+
+using namespace support;
+using namespace lowrank;
+
+TEST_CASE("Applied and owed are the sum of the gradients, on any bases", "[lift]") {
+  const auto [d, k, r] = GENERATE(std::tuple<Index, Index, Index>{33, 70, 5}, std::tuple<Index, Index, Index>{300, 140, 64});
+  std::vector<MatrixXd> bases;
+  for (int i = 0; i < 4; ++i) bases.push_back(orthonormal(d, r, i));
+  const MatrixXd W = random_matrix(d, k, 1);
+  Placed<double> w(W, Order::Columns);
+  Optimizer optimizer(w.view(), Injected{.rank = r, .side = Side::Left, .refresh_every = 3, .bases = &bases}, Sgd{}, ErrorFeedback{});
+  MatrixXd sum = MatrixXd::Zero(d, k), E = sum;
+  for (int t = 0; t < 12; ++t) {
+    const Placed<double> g(training_gradient(d, k, t), Order::Rows);
+    const Report report = optimizer.step(w.view(), g.view(), {.lr = 0.5});
+    sum += g.values();
+    const MatrixXd& P = bases[std::size_t(t / 3)];
+    const MatrixXd A = g.values() + E;
+    E = A - P * (P.transpose() * A);
+    const MatrixXd error = Eigen::Map<const MatrixXd>(optimizer.lifting().error(), d, k);
+    INFO("step " << t);
+    CHECK(distance(error, E) < 1e-13);
+    CHECK(distance((W - w.values()) / 0.5 + error, sum) < 1e-13);
+    CHECK(report.grad_norm == Catch::Approx(A.norm()).epsilon(1e-13));
+    CHECK(report.captured == Catch::Approx((P.transpose() * A).squaredNorm() / A.squaredNorm()).epsilon(1e-12));
+  }
+}
+
+TEMPLATE_TEST_CASE("Kept as coefficients of a transform, it is the error on whole matrices", "[lift]", float, double) {
+  const double eps = double(std::numeric_limits<TestType>::epsilon());
+  const auto& policy = named_policy<TestType>("dct, error feedback");
+  for (const auto& [d, k, r] : {std::tuple<Index, Index, Index>{37, 70, 6}, {64, 65, 40}, {60, 31, 6}}) {
+    INFO(d << " x " << k << ", rank " << r);
+    const MatrixXd Q = orthonormal(d, d, 0);
+    Placed<TestType> w(random_matrix(d, k, 1), Order::Columns);
+    const auto optimizer = policy.make(w.view(), {.rank = r, .side = Side::Left, .refresh_every = 2});
+    MatrixXd E = MatrixXd::Zero(d, k);
+    for (int t = 0; t < 8; ++t) {
+      const Placed<TestType> g(training_gradient(d, k, t), Order::Rows);
+      optimizer->step(w.view(), g.view(), {.lr = 0.01});
+      const MatrixXd A = g.values() + E;
+      const auto indices = field<std::int32_t>(*optimizer, "indices");
+      REQUIRE(Index(indices.size()) == r);
+      E = A;  // less what the chosen vectors hold
+      for (const std::int32_t i : indices) E -= Q.col(i) * (Q.col(i).transpose() * A);
+      const auto kept = field<TestType>(*optimizer, "error");
+      const MatrixXd owed = Q * Eigen::Map<const Eigen::Matrix<TestType, -1, -1>>(kept.data(), d, k).template cast<double>();
+      CHECK(distance(owed, E) < 200 * eps);
+    }
+  }
+}
