@@ -16,6 +16,7 @@
 #include <lowrank/projector/dct.hpp>
 #include <lowrank/projector/coordinates.hpp>
 #include <lowrank/projector/gaussian.hpp>
+#include <lowrank/projector/geodesic.hpp>
 #include <lowrank/projector/golore.hpp>
 #include <lowrank/projector/identity.hpp>
 #include <lowrank/projector/subspace.hpp>
@@ -26,6 +27,7 @@
 #include <lowrank/rule/rmsprop.hpp>
 #include <lowrank/whole/dion.hpp>
 #include <lowrank/whole/dion2.hpp>
+#include <lowrank/whole/flora.hpp>
 #include <lowrank/whole/ldadam.hpp>
 #include <lowrank/whole/online_subspace.hpp>
 #include <lowrank/whole/trion.hpp>
@@ -165,6 +167,29 @@ auto fira_rmsprop(const FiraOptions& o = {}, const RmsProp& rule = {}) {
 }
 template <class P = Subspace, class M>
 auto fira_rmsprop(const M& W, const FiraOptions& o, const RmsProp& rule = {}) { return fira_rmsprop<P>(o, rule)(W); }
+
+/// Defaults: SubTrack++'s scripts; step is ours, since its angle is not scaled.
+struct SubtrackOptions {
+  std::int64_t rank = 128;
+  std::int64_t refresh_every = 200;
+  double step = 0.5;
+  double scale = 0.25;
+  Limiter limiter = {};
+  Side side = Side::Smaller;
+  Transport transport = Transport::Rotate;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
+  std::uint64_t seed = 0;
+};
+/// SubTrack++: Fira whose basis is turned along a geodesic instead of replaced, its moments carried over (Rajabi et al., arXiv
+/// 2502.01586). Its three parts are independent, so it is a recipe. Deviations: the published code's defects, listed in
+/// projector/geodesic.hpp, are not repeated.
+inline auto subtrack(const SubtrackOptions& o = {}) {
+  Geodesic p = detail::projector_with<Geodesic>(o);
+  p.step = o.step;
+  return Recipe{p, detail::galore_adam(o), Residual{o.scale, FiraForm::Code, o.limiter}};
+}
+template <class M>
+auto subtrack(const M& W, const SubtrackOptions& o) { return subtrack(o)(W); }
 
 // -- APOLLO ------------------------------------------------------------------------------------------------------------
 
@@ -313,5 +338,10 @@ auto ldadam(const M& W, const LdAdam& o) { return ldadam(o)(W); }
 inline auto online_subspace(const OnlineSubspace& o = {}) { return Recipe{o, Coupled{}, Coupled{}}; }
 template <class M>
 auto online_subspace(const M& W, const OnlineSubspace& o) { return online_subspace(o)(W); }
+
+/// FLORA: Adafactor with a momentum of r random dimensions (Hao et al., arXiv 2402.03293). Deviations in whole/flora.hpp.
+inline auto flora(const Flora& o = {}) { return Recipe{o, Coupled{}, Coupled{}}; }
+template <class M>
+auto flora(const M& W, const Flora& o) { return flora(o)(W); }
 
 }  // namespace lowrank

@@ -1,7 +1,9 @@
 #include <lowrank/lift/error_feedback.hpp>
 #include <lowrank/lift/frugal.hpp>
+#include <lowrank/lift/residual.hpp>
 #include <lowrank/projector/coordinates.hpp>
 #include <lowrank/projector/dct.hpp>
+#include <lowrank/projector/geodesic.hpp>
 #include <lowrank/projector/golore.hpp>
 #include <lowrank/projector/sara.hpp>
 #include <lowrank/rule/adamw.hpp>
@@ -22,6 +24,8 @@ std::vector<Policy<S>> selection_policies() {
   return {
       policy<S>("random orthogonal", RandomOrthogonal{.seed = 7}, paper, BackProject{}, dense),
       policy<S>("golore", Golore{.random_after = 4, .seed = 7}, paper, BackProject{}, dense),
+      policy<S>("subtrack", Geodesic{.seed = 7}, paper, Residual{.scale = 0.25},
+                [](auto r, auto d, auto k, auto b) { return (d * r + 2 * k * r) * b + b; }),
       policy<S>("sara", Sara{.seed = 7}, paper, BackProject{}, dense),
       policy<S>("coordinates, error feedback", Coordinates{}, paper, ErrorFeedback{},
                 [](auto r, auto d, auto k, auto b) { return (2 * k * r + d * k) * b + 4 * r; }),

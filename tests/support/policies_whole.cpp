@@ -1,5 +1,6 @@
 #include <lowrank/whole/dion.hpp>
 #include <lowrank/whole/dion2.hpp>
+#include <lowrank/whole/flora.hpp>
 #include <lowrank/whole/ldadam.hpp>
 #include <lowrank/whole/online_subspace.hpp>
 #include <lowrank/whole/trion.hpp>
@@ -24,6 +25,8 @@ std::vector<Policy<S>> whole_policies() {
                 [](auto r, auto d, auto k, auto b) { return (d * r + 2 * k * r + d * k) * b; }),
       policy<S>("online subspace descent", OnlineSubspace{.weight_decay = 0.1, .seed = 7}, Coupled{}, Coupled{},
                 [](auto r, auto d, auto k, auto b) { return (3 * d * r + 2 * k * r) * b; }),
+      policy<S>("flora", Flora{.beta1 = 0.5, .clip = 0.1, .weight_decay = 0.01, .seed = 7}, Coupled{}, Coupled{},
+                [](auto r, auto d, auto k, auto b) { return (k * r + d + k) * b; }),
   };
 }
 

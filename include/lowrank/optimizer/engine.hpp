@@ -82,11 +82,12 @@ class Engine {
   /// N lies in memory of its own, since R is read after it was made.
   static constexpr bool beside = Lift::needs_core || UsesRemainder<Lift> || (whole_rule && (Lift::uses_gradient || Lift::keeps_error));
 
-  static_assert(!Projector::whole_gradient || (Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error),
+  static constexpr bool only_projects = Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error && !UsesRemainder<Lift>;
+  static_assert(!Projector::whole_gradient || only_projects,
                 "Identity keeps the whole gradient: there is nothing to scale or feed back; use BackProject{}");
-  static_assert(!TwoSided<Projector> || (Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error),
+  static_assert(!TwoSided<Projector> || only_projects,
                 "a two-sided projection has no columns to scale and keeps no error; use BackProject{}");
-  static_assert(orthonormal<Projector> || !(Lift::needs_core || Lift::keeps_error),
+  static_assert(orthonormal<Projector> || !(Lift::needs_core || Lift::keeps_error || UsesRemainder<Lift>),
                 "what the projection loses is A - P P^T A only for an orthonormal P, which Gaussian's is not; use "
                 "Subspace{}, or ChannelScale{}");
   static_assert(!UsesRemainder<Lift> || !(Projector::whole_gradient || TwoSided<Projector>),

@@ -196,4 +196,24 @@ struct Golore {
   }
 };
 
+/// A basis that moves by one geodesic step per refresh along the gradient of what it loses (SubTrack++, arXiv 2502.01586).
+/// step: the angle is step times the largest singular value of the normalised tangent (published: not normalised, so a
+/// number between 1e-3 and 1e4 for each model).
+struct Geodesic {
+  std::int64_t rank = 128;
+  Side side = Side::Smaller;
+  std::int64_t refresh_every = 200;
+  std::int64_t phase = 0;
+  double step = 0.5;
+  Transport transport = Transport::Rotate;
+  std::int64_t sweeps = 1;  // of the cold start
+  std::uint64_t seed = 0;   // of the cold start
+
+  static constexpr const char* name = "geodesic";
+  static void visit(auto& o, auto&& f) {
+    f("rank", o.rank), f("side", o.side), f("refresh_every", o.refresh_every), f("phase", o.phase), f("step", o.step);
+    f("transport", o.transport), f("sweeps", o.sweeps), f("seed", o.seed);
+  }
+};
+
 }  // namespace lowrank

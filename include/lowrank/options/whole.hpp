@@ -106,4 +106,20 @@ struct OnlineSubspace {
   }
 };
 
+/// FLORA (arXiv 2402.03293): Adafactor whose momentum lives in r random dimensions, drawn anew every refresh_every steps.
+struct Flora {
+  std::int64_t rank = 128;
+  Side side = Side::Smaller;
+  std::int64_t refresh_every = 1000;
+  double beta1 = 0.9, decay_power = 0.8;  // beta2 = 1 - t^-decay_power
+  double eps = 1e-30, clip = 1, weight_decay = 0;
+  std::uint64_t seed = 0;
+
+  static constexpr const char* name = "flora";
+  static void visit(auto& o, auto&& f) {
+    f("rank", o.rank), f("side", o.side), f("refresh_every", o.refresh_every), f("beta1", o.beta1);
+    f("decay_power", o.decay_power), f("eps", o.eps), f("clip", o.clip), f("weight_decay", o.weight_decay), f("seed", o.seed);
+  }
+};
+
 }  // namespace lowrank

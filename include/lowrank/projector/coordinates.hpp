@@ -58,6 +58,7 @@ class ProjectorState<Coordinates, S, K> {
 
   Coordinates& options() { return options_; }
   const Coordinates& options() const { return options_; }
+  void check() const { detail::check_changed("lowrank::Coordinates", options_, d_, rank()); }
   Index rank() const { return indices_.rows(); }
   Index core_rows() const { return rank(); }
   Index core_cols() const { return k_; }

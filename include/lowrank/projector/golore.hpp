@@ -21,9 +21,12 @@ class ProjectorState<Golore, S, K> : public detail::BlockIteration<Golore, S, K>
   using typename Base::Work;
 
   ProjectorState() = default;
-  ProjectorState(const Golore& options, Index d, Index k) : Base("lowrank::Golore", options, d, k) {
-    if (options.random_after < 0)
-      detail::bad_argument("lowrank::Golore", "random_after = " + std::to_string(options.random_after), "a number of steps >= 0");
+  ProjectorState(const Golore& options, Index d, Index k) : Base("lowrank::Golore", options, d, k) { check(); }
+
+  void check() const {
+    Base::check();
+    if (this->options_.random_after < 0)
+      detail::bad_argument("lowrank::Golore", "random_after = " + std::to_string(this->options_.random_after), "a number of steps >= 0");
   }
 
   bool random() const { return steps_ >= std::uint64_t(this->options_.random_after); }

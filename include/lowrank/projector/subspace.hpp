@@ -60,7 +60,7 @@ class BlockIteration : public DenseProjector<Options, S, K> {
   /// Rounding aside this does not happen; then the old basis stays.
   bool worse(double captured_energy, const Work& work) const { return captured_energy < work.dense.stale_energy; }
 
- private:
+ protected:
   Index width() const { return std::min({this->rank() + oversampling, this->basis_.rows(), this->k_}); }
 
   /// False when the old basis holds nothing of this gradient: there is nothing to start from.

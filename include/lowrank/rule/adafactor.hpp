@@ -86,7 +86,8 @@ class RuleState<Adafactor, S, K> {
     detail::require(options_.decay_power > 0 && options_.decay_power <= 1, who, "decay_power", options_.decay_power,
                     "0 < decay_power <= 1");
     detail::require(options_.eps >= 1e-35 && options_.eps < 1e30, who, "eps", options_.eps, "a number >= 1e-35");
-    detail::require(options_.clip > 0, who, "clip", options_.clip, "a number > 0 (infinity: off)");
+    if (!(options_.clip > 0) || detail::is_nan(options_.clip))
+      detail::bad_argument(who, "clip = " + std::to_string(options_.clip), "a number > 0 (infinity: off)");
     detail::check_decay(who, options_.weight_decay);
     detail::require(options_.beta1 == 0 || first_.size() > 0, who, "beta1", options_.beta1,
                     "0, as at construction: no first moment was allocated");

@@ -161,7 +161,7 @@ class CompactAdam {
   void check() const {
     check_beta(who_, "beta1", options_.beta1);
     check_beta(who_, "beta2", options_.beta2);
-    require(options_.eps >= 0 && options_.eps < 1e30, who_, "eps", options_.eps, "a number >= 0");
+    require(options_.eps >= 1e-30 && options_.eps < 1e30, who_, "eps", options_.eps, "a number >= 1e-30");
     check_decay(who_, options_.weight_decay);
   }
 

@@ -25,7 +25,7 @@ class RuleState<RmsProp, S, K> {
     const char* who = "lowrank::RmsProp";
     detail::check_beta(who, "beta", options_.beta);
     detail::check_beta(who, "momentum", options_.momentum);
-    detail::require(options_.eps >= 0 && options_.eps < 1e30, who, "eps", options_.eps, "a number >= 0");
+    detail::require(options_.eps >= 1e-30 && options_.eps < 1e30, who, "eps", options_.eps, "a number >= 1e-30");
     detail::check_decay(who, options_.weight_decay);
     detail::require(options_.momentum == 0 || buffer_.size() > 0, who, "momentum", options_.momentum,
                     "0, as at construction: no momentum buffer was allocated");

@@ -38,6 +38,7 @@ class ProjectorState<Dion, S, K> : public detail::WholeMethod<Dion> {
   };
 
   void check() const {
+    this->check_rank("lowrank::Dion");
     detail::check_beta("lowrank::Dion", "mu", options_.mu);
     detail::check_decay("lowrank::Dion", options_.weight_decay);
   }

@@ -50,9 +50,10 @@ class ProjectorState<LdAdam, S, K> : public detail::WholeMethod<LdAdam> {
 
   void check() const {
     const char* who = "lowrank::LdAdam";
+    this->check_rank(who);
     detail::check_beta(who, "beta1", options_.beta1);
     detail::check_beta(who, "beta2", options_.beta2);
-    detail::require(options_.eps >= 0 && options_.eps < 1e30, who, "eps", options_.eps, "a number >= 0");
+    detail::require(options_.eps >= 1e-30 && options_.eps < 1e30, who, "eps", options_.eps, "a number >= 1e-30");
     detail::require(options_.rho >= 0 && options_.rho <= 1, who, "rho", options_.rho, "0 <= rho <= 1");
     detail::check_decay(who, options_.weight_decay);
   }

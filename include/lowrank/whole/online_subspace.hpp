@@ -49,6 +49,7 @@ class ProjectorState<OnlineSubspace, S, K> : public detail::WholeMethod<OnlineSu
 
   void check() const {
     const char* who = "lowrank::OnlineSubspace";
+    this->check_rank(who);
     const OnlineSubspace& o = options_;
     detail::check_beta(who, "beta1", o.beta1);
     detail::check_beta(who, "beta2", o.beta2);
@@ -57,7 +58,9 @@ class ProjectorState<OnlineSubspace, S, K> : public detail::WholeMethod<OnlineSu
     const auto positive = [&](const char* name, double x) {
       detail::require(x >= 0 && x < 1e30, who, name, x, "a number >= 0");
     };
-    positive("eps", o.eps), positive("basis_eps", o.basis_eps), positive("scale", o.scale), positive("basis_lr", o.basis_lr);
+    detail::require(o.eps >= 1e-30 && o.eps < 1e30, who, "eps", o.eps, "a number >= 1e-30");
+    detail::require(o.basis_eps >= 1e-30 && o.basis_eps < 1e30, who, "basis_eps", o.basis_eps, "a number >= 1e-30");
+    positive("scale", o.scale), positive("basis_lr", o.basis_lr);
     positive("basis_weight_decay", o.basis_weight_decay);
     detail::check_decay(who, o.weight_decay);
   }

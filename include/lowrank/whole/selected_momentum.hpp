@@ -50,6 +50,7 @@ class SelectedMomentum : public WholeMethod<Options> {
   };
 
   void check() const {
+    this->check_rank(who_);
     check_beta(who_, "mu", options_.mu);
     check_decay(who_, options_.weight_decay);
   }

@@ -95,7 +95,7 @@ class WholeMethod {
  protected:
   WholeMethod() = default;
   WholeMethod(const char* who, const Options& options, Index d, Index k, Index largest_rank, Index fan_out, Index fan_in)
-      : options_(options), d_(d), k_(k), fan_out_(double(fan_out)), fan_in_(double(fan_in)) {
+      : options_(options), d_(d), k_(k), largest_rank_(largest_rank), fan_out_(double(fan_out)), fan_in_(double(fan_in)) {
     if (options.rank < 1) bad_argument(who, "rank = " + std::to_string(options.rank), "rank >= 1");
     r_ = std::min(Index(options.rank), largest_rank);
     if constexpr (requires { options.rank_fraction; }) {
@@ -109,8 +109,14 @@ class WholeMethod {
         bad_argument(who, "refresh_every = " + std::to_string(options.refresh_every), "a number of steps >= 0 (0: only once)");
   }
 
+  /// Called by check(): what fixes the shape of the state may not be changed.
+  void check_rank(const char* who) const {
+    if (WholeMethod(who, options_, d_, k_, largest_rank_, 1, 1).r_ != r_)
+      bad_argument(who, "another rank", std::to_string(r_) + ", as at construction");
+  }
+
   Options options_;
-  Index d_ = 0, k_ = 0, r_ = 0;
+  Index d_ = 0, k_ = 0, r_ = 0, largest_rank_ = 0;
   double fan_out_ = 1, fan_in_ = 1;
 };
 
