@@ -120,6 +120,7 @@ class ProjectorState<Flora, S, K> : public detail::WholeMethod<Flora> {
       for (Index j = 0; j < n; ++j)
         for (Index i = 0; i < m; ++i) dst[i + j * ld] = dst[i + j * ld] * down[i0 + i] * across[j0 + j];
     }
+    linalg::Strided<S, K> in_place(Index, Index) const { return {nullptr, 1, 0}; }
   };
 
   void factors(const Stage& stage, Work& work) {
