@@ -17,6 +17,11 @@ struct AdamW {
   static constexpr const char* name = "adamw";
   static auto make(View<float> W, Index) { return lowrank::adamw(W, {}); }
 };
+/// With the gradient's norm given, as it is known when gradients are clipped: without it, a step reads G once more to see
+/// that it is finite.
+struct AdamWGivenNorm : AdamW {
+  static constexpr const char* name = "adamw_given_norm";
+};
 struct Galore {
   static constexpr const char* name = "galore";
   static auto make(View<float> W, Index r) { return lowrank::galore(W, {.rank = r}); }
@@ -38,13 +43,16 @@ struct DctAdamW {
   static auto make(View<float> W, Index r) { return lowrank::dct_adamw(W, {.rank = r}); }
 };
 
+template <class Recipe>
+constexpr bool dense = std::is_base_of_v<AdamW, Recipe>;
+
 /// What a step cannot do without, d the projected side: reading G (twice where its norms are needed first), updating W
 /// and the moments in place, its products, and for the cosine transform two times 2.5 d log2 d flops per column.
 template <class Recipe>
 Work work_of(Index rows, Index cols, Index r) {
   const double d = double(std::min(rows, cols)), k = double(std::max(rows, cols));
   const double G = 4 * d * k, W = 8 * d * k, moments = 16 * double(r) * k, product = 2 * d * k * double(r);
-  if constexpr (std::is_same_v<Recipe, AdamW>) return {0, G, 3 * W};
+  if constexpr (dense<Recipe>) return {0, G, 3 * W};
   if constexpr (std::is_same_v<Recipe, Galore>) return {2 * product, G, W + moments};
   if constexpr (std::is_same_v<Recipe, Fira>) return {2 * product, 2 * G, W + moments};
   if constexpr (std::is_same_v<Recipe, DctAdamW>) return {5 * d * std::log2(d) * k, G, W + moments};
@@ -67,7 +75,7 @@ Matrix<Order> basis_of(const Optimizer& optimizer, Index d) {
 
 template <class Recipe, int Order>
 auto make_naive(Index m, Index n, Index r, const Matrix<Order>& basis) {
-  if constexpr (std::is_same_v<Recipe, AdamW>) return NaiveAdamW<Order>(m, n);
+  if constexpr (dense<Recipe>) return NaiveAdamW<Order>(m, n);
   else if constexpr (std::is_same_v<Recipe, DctAdamW>) return NaiveDctAdamW<Order>(m, n, r);
   else return NaiveLowRank<Order>(m, n, r, basis);
 }
@@ -104,11 +112,19 @@ void galore_openblas(NaiveLowRank<Order>& x, Matrix<Order>& W, const Matrix<Orde
 template <class Recipe, int Order>
 struct Ours {
   Matrix<Order> W, G;
+  double norm;
   decltype(Recipe::make({}, 0)) optimizer;
 
   Ours(Index m, Index n, Index r)
-      : W(random_matrix<Order>(m, n, 1)), G(random_matrix<Order>(m, n, 2)), optimizer(Recipe::make(lowrank::view(W), r)) {}
-  void step() { optimizer.step(W, G, {.lr = double(naive_lr)}); }
+      : W(random_matrix<Order>(m, n, 1)),
+        G(random_matrix<Order>(m, n, 2)),
+        norm(double(G.norm())),
+        optimizer(Recipe::make(lowrank::view(W), r)) {}
+  void step() {
+    lowrank::Step step{.lr = double(naive_lr)};
+    if constexpr (std::is_same_v<Recipe, AdamWGivenNorm>) step.grad_norm = norm;
+    optimizer.step(W, G, step);
+  }
 };
 
 /// Three steps on a small weight, the library's and a peer's; empty when they agree.
@@ -118,7 +134,7 @@ std::string compare(Index m, Index n, const Step& step) {
   const Matrix<Order> before = ours.W;
   for (int t = 0; t < 3; ++t) ours.step();
   Matrix<Order> W = before, basis;
-  if constexpr (!std::is_same_v<Recipe, AdamW> && !std::is_same_v<Recipe, DctAdamW>)
+  if constexpr (!dense<Recipe> && !std::is_same_v<Recipe, DctAdamW>)
     basis = basis_of<Recipe, Order>(ours.optimizer, std::min(m, n));
   auto peer = make_naive<Recipe, Order>(m, n, ours.optimizer.rank(), basis);
   for (int t = 0; t < 3; ++t) step(peer, W, ours.G);
@@ -166,6 +182,7 @@ void add_recipe(Index m, Index n, Index r = 0) {
 template <int Order>
 void add_shape(Index m, Index n) {
   add_recipe<AdamW, Order>(m, n);
+  add_recipe<AdamWGivenNorm, Order>(m, n);
   for (const Index r : {32, 128}) add_recipe<Galore, Order>(m, n, r);
   add_recipe<Fira, Order>(m, n, 128);
   add_recipe<Apollo, Order>(m, n, 128);

@@ -4,7 +4,8 @@
 // A roof per number of threads: fused multiply-adds in registers of the library's kernel set, reading a long array, and
 // reading and writing it in place. A piece of work that needs `flops` operations, reads `read` bytes once and updates
 // `updated` bytes in place (8 per float) takes at least max(flops / roof, read / roof + updated / roof); its "roof_%" is
-// that floor in percent of the time it took.
+// that floor in percent of the time it took. The arrays of the roof are beyond every cache: matrices that are not can come
+// out above 100.
 #pragma once
 
 #include <algorithm>

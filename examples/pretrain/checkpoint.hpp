@@ -83,7 +83,12 @@ class Checkpoint {
     remove_files_except("");
     save({}, nullptr);
   }
-  void resume(const Json& settings) { settings_ = settings; }
+  /// Goes on with one that was read; clears away what a kill left beside it.
+  void resume(const Json& settings, const Json& checkpoint) {
+    settings_ = settings;
+    const Json& current = checkpoint.at("current");
+    remove_files_except(current.is_null() ? "" : current.at("files").get<std::string>());
+  }
 
   /// The runs that are over and the one under way, if any.
   void save(const std::vector<RunRecord>& finished, const Run* current) const {

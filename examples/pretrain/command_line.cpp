@@ -51,7 +51,7 @@ std::string text_of_variants() {
   for (const Method& m : all_methods()) {
     if (std::find(std::begin(compared_by_default), std::end(compared_by_default), m.name) != std::end(compared_by_default))
       continue;
-    if (width + m.name.size() > 60) text += "\n", width = 0;
+    if (width + m.name.size() > 60) text += ",\n", width = 0;
     text += (width > 0 ? ", " : "") + m.name;
     width += m.name.size() + 2;
   }

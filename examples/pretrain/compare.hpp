@@ -59,7 +59,7 @@ class Comparison {
     if (settings_.resume) {
       from = Checkpoint::read(out_);
       check_same(from, settings, out_);
-      checkpoint_.resume(settings);
+      checkpoint_.resume(settings, from);
       finished_ = Checkpoint::finished(from);
     } else {
       checkpoint_.begin(settings);
@@ -75,6 +75,7 @@ class Comparison {
     Progress progress(stderr, Progress::style_of(stderr), runs_left * settings_.steps,
                       std::max<Index>(1, settings_.steps / 10));
     while (finished_.size() < specs_.size()) {
+      write_results(out_, finished_);
       Run run(settings_, specs_[finished_.size()], corpus_, model_);
       if (!from.is_null() && !from.at("current").is_null()) checkpoint_.restore(from, run);
       from = nullptr;
@@ -83,9 +84,9 @@ class Comparison {
       write_weights(out_ / (run.record().spec.method + ".safetensors"), model_);
       finished_.push_back(run.record());
       checkpoint_.save(finished_, nullptr);
-      write_results(out_, finished_);
     }
     progress.clear();
+    write_results(out_, finished_);
     print_results(stdout, finished_);
     std::printf("\ncurves, tables and weights are in %s\n", out_.c_str());
     return Exit::Done;

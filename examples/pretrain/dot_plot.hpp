@@ -18,7 +18,7 @@ namespace pretrain {
 struct Dot {
   std::string label;
   double mean, deviation;  // a mean that is not finite has no dot
-  std::string note;        // after the numbers
+  std::string note;        // in a column of its own
 };
 
 inline std::string dot_plot(const std::string& title, const std::string& axis, const std::vector<Dot>& dots) {
@@ -55,7 +55,7 @@ inline std::string dot_plot(const std::string& title, const std::string& axis, c
           << y - 5 << "v10' fill='none' stroke='" << svg::color(2) << "' stroke-width='1.8'/>\n<circle cx='"
           << place(d.mean) << "' cy='" << y << "' r='4' fill='" << svg::color(2) << "'/>\n";
     }
-    out << svg::text(right + 14, y + 4.5, "start", numbers + (d.note.empty() ? "" : "   " + d.note), "");
+    out << svg::text(right + 14, y + 4.5, "start", numbers, "") << svg::text(width - 20, y + 4.5, "end", d.note, "");
   }
   out << "</svg>\n";
   return out.str();

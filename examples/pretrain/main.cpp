@@ -30,12 +30,13 @@ void complete(Settings& s) {
   };
   if (std::set<std::string>(s.methods.begin(), s.methods.end()).size() < s.methods.size())
     throw std::invalid_argument("--method: one of them is named twice");
-  if (s.rank && none(&Method::has_rank)) throw std::invalid_argument("--rank: the method has no rank to choose");
-  if (s.refresh_every && none(&Method::has_period)) throw std::invalid_argument("--refresh-every: the method has no basis");
-  if (s.scale && none(&Method::has_scale)) throw std::invalid_argument("--scale: the method has none");
   if (s.study && s.lr) throw std::invalid_argument("--lr: a study finds the rates itself");
   if (s.corpus.empty()) throw std::invalid_argument("--corpus: no text to train on by default, name a file or folder");
   check(s.model);
+  if (s.resume) return;  // a study that goes on with one more method keeps what the others were given
+  if (s.rank && none(&Method::has_rank)) throw std::invalid_argument("--rank: the method has no rank to choose");
+  if (s.refresh_every && none(&Method::has_period)) throw std::invalid_argument("--refresh-every: the method has no basis");
+  if (s.scale && none(&Method::has_scale)) throw std::invalid_argument("--scale: the method has none");
 }
 
 /// What an earlier call left in the folder: null, or the JSON its settings are in.
@@ -75,12 +76,16 @@ int main(int argc, char** argv) {
       if (left.is_null()) throw std::runtime_error("nothing to go on with in " + s.out);
       pretrain::take(left, s);
       if (const auto code = pretrain::parse(argc, argv, s)) return *code;  // over what was stored
+      if (s.study) s.methods = pretrain::Study::methods(left, s.methods);
     } else {
       refuse_to_overwrite(s, left);
     }
     complete(s);
     pretrain::use_threads(s.threads);
     return int(run(s));
+  } catch (const pretrain::Json::exception& e) {
+    std::fprintf(stderr, "pretrain: the folder's checkpoint.json or study.json is damaged: %s\n", e.what());
+    return 1;
   } catch (const std::exception& e) {
     std::fflush(stdout);
     std::fprintf(stderr, "pretrain: %s\n", e.what());

@@ -66,14 +66,14 @@ inline const std::vector<Method>& all_methods() {
   using enum RecipeName;
   static const Grid dense{1e-3, 2, 4}, low{2e-3, 1, 3}, channel{8e-3, 1, 3}, tensor{4e-3, 1, 3};
   static const std::vector<Method> methods{
-      {"adamw", AdamW, 1.4e-3, dense},
+      {"adamw", AdamW, 2e-3, dense},
       {"galore", Galore, 4e-3, low, Scaling::Linear, 0.25, 200},
-      {"fira", Fira, 4e-3, low, Scaling::Separate, 0.25, 200},
+      {"fira", Fira, 8e-3, low, Scaling::Separate, 0.25, 200},
       {"apollo", Apollo, 16e-3, channel, Scaling::Root, 1, 200},
-      {"apollo_mini", ApolloMini, 8e-3, tensor, Scaling::Root, 128, 200},
+      {"apollo_mini", ApolloMini, 64e-3, tensor, Scaling::Root, 128, 200},
       {"dct_adamw", DctAdamw, 4e-3, low},
       // the same with one thing changed
-      {"adamw_unclipped", AdamW, 1.4e-3, dense, Scaling::Separate, 1, 1, {}, false},
+      {"adamw_unclipped", AdamW, 2e-3, dense, Scaling::Separate, 1, 1, {}, false},
       {"galore_rotate", Galore, 4e-3, low, Scaling::Linear, 0.25, 200, {"transport=rotate"}},
       {"dct_adamw_keep", DctAdamw, 4e-3, low, Scaling::Separate, 1, 1, {"transport=keep"}},
       {"dct_adamw_feedback", DctAdamwFeedback, 4e-3, low},

@@ -52,13 +52,14 @@ class Progress {
     shown_ = Clock::now() - std::chrono::seconds(1);
   }
 
-  /// After a step: its loss in nats and its tokens, and the seconds since the step before.
+  /// After a step: its loss in nats, its tokens and the seconds it took.
   void step(Index done, double loss, Index tokens, double seconds) {
     // a mean over the last twenty steps or so; at the start over those there are
     loss_ += (loss - loss_) / double(std::min<Index>(done, 20));
     const double weight = seconds_per_step_ == 0 ? 1 : 0.05;
     seconds_per_step_ += weight * (seconds - seconds_per_step_);
     --left_in_all_;
+    ++made_;
     if (style_ == Style::Bar) {
       if (Clock::now() - shown_ < std::chrono::milliseconds(100) && done < steps_) return;
       shown_ = Clock::now();
@@ -83,8 +84,13 @@ class Progress {
  private:
   using Clock = std::chrono::steady_clock;
 
-  std::string run_left(Index done) const { return clock_text(double(steps_ - done) * seconds_per_step_); }
-  std::string all_left() const { return clock_text(double(std::max<Index>(0, left_in_all_)) * seconds_per_step_); }
+  /// At the pace so far, with what lies between two steps: points of the curve, checkpoints.
+  std::string left(Index steps) const {
+    const double elapsed = std::chrono::duration<double>(Clock::now() - started_).count();
+    return clock_text(elapsed / double(std::max<Index>(1, made_)) * double(std::max<Index>(0, steps)));
+  }
+  std::string run_left(Index done) const { return left(steps_ - done); }
+  std::string all_left() const { return left(left_in_all_); }
 
   void draw(Index done, Index tokens) const {
     // eighths of a cell, so that a slow run is seen to move
@@ -103,10 +109,10 @@ class Progress {
 
   std::FILE* out_;
   Style style_;
-  Index every_, left_in_all_, steps_ = 0;
+  Index every_, left_in_all_, steps_ = 0, made_ = 0;
   std::string label_;
   double loss_ = 0, seconds_per_step_ = 0;
-  Clock::time_point shown_;
+  Clock::time_point started_ = Clock::now(), shown_;
 };
 
 }  // namespace pretrain

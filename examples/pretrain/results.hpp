@@ -50,7 +50,7 @@ inline void write_results(const std::filesystem::path& out, const std::vector<Ru
       curves.row({r.spec.method, std::to_string(p.step), number(p.training), number(p.held_out)});
       series.points.push_back({double(p.step), p.held_out});
     }
-    chart.add(std::move(series));
+    if (!series.points.empty()) chart.add(std::move(series));
   }
   chart.write(out / "curves.svg");
 }

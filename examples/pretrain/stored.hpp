@@ -38,19 +38,22 @@ inline void take(const Json& json, double& value) {
   value = json.is_null() ? std::numeric_limits<double>::infinity() : json.get<double>();
 }
 
-/// What visit_deciding lists, and where the text came from.
+/// What visit_deciding lists; where the text came from; what a study that goes on may be given more of.
 inline Json stored(const Settings& settings, std::uint64_t corpus) {
   Json json = Json::object();
   visit_deciding(settings, [&](const char* name, const auto& value) { json[name] = stored(value); });
   char hash[17];
   std::snprintf(hash, sizeof hash, "%016llx", static_cast<unsigned long long>(corpus));
-  return {{"settings", json}, {"corpus", settings.corpus}, {"corpus-hash", hash}};
+  return {{"settings", json}, {"corpus", settings.corpus}, {"corpus-hash", hash}, {"methods", settings.methods},
+          {"study-seeds", settings.study_seeds}};
 }
 
 /// Puts what was stored in the place of the defaults.
 inline void take(const Json& json, Settings& settings) {
   visit_deciding(settings, [&](const char* name, auto& value) { take(json.at("settings").at(name), value); });
   json.at("corpus").get_to(settings.corpus);
+  json.at("methods").get_to(settings.methods);
+  json.at("study-seeds").get_to(settings.study_seeds);
 }
 
 /// Throws std::runtime_error with one line for each difference.

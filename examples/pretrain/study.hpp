@@ -3,6 +3,7 @@
 // than chance. Every run that is over is one row of study.csv, from which a study that was stopped goes on.
 #pragma once
 
+#include <algorithm>  // std::find
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -27,6 +28,14 @@ class Study {
 
   static Json read(const std::filesystem::path& out) { return read_json(out / "study.json"); }
 
+  /// The methods of a study that goes on: those it had, then the new ones.
+  static std::vector<std::string> methods(const Json& study, const std::vector<std::string>& more) {
+    std::vector<std::string> all = study.at("methods");
+    for (const std::string& name : more)
+      if (std::find(all.begin(), all.end(), name) == all.end()) all.push_back(name);
+    return all;
+  }
+
   Exit run() {
     std::filesystem::create_directories(out_);
     const Json settings = stored(settings_, corpus_.fingerprint);
@@ -35,8 +44,8 @@ class Study {
       for (const auto& row : read_csv(out_ / "study.csv")) remember(row);
     } else {
       std::filesystem::remove(out_ / "study.csv");
-      write_json(out_ / "study.json", settings);
     }
+    write_json(out_ / "study.json", settings);
     CsvWriter csv(out_ / "study.csv", header, CsvWriter::Open::Append);
 
     print_task(stdout, settings_, corpus_, model_);

@@ -108,8 +108,11 @@ class Optimizer {
   Index rank() const { return projector_.rank(); }
   std::uint64_t steps() const { return steps_; }
   static constexpr const char* kernel_name() { return K::name; }
-  /// "subspace, adamw, back_project".
-  static std::string description() { return std::string(P::name) + ", " + R::name + ", " + L::name; }
+  /// "subspace, adamw, back_project"; of a whole optimizer its name.
+  static std::string description() {
+    if constexpr (std::is_same_v<R, Coupled>) return P::name;
+    else return std::string(P::name) + ", " + R::name + ", " + L::name;
+  }
 
   /// The state behind the words: basis, indices, error buffer; read-only.
   const ProjectorState<P, S, K>& projection() const { return projector_; }
@@ -274,15 +277,27 @@ class Optimizer {
 
   Optimizer(const detail::Canonical& shape, P projector, R rule, L lift)
       : shape_(shape),
-        projector_(projector, shape_.d(), shape_.k()),
-        rule_(rule, projector_.core_rows(), projector_.core_cols()),
+        projector_(made<ProjectorState<P, S, K>>(shape, projector, shape_.d(), shape_.k())),
+        rule_(made<RuleState<R, S, K>>(shape, rule, projector_.core_rows(), projector_.core_cols())),
         lift_(lift, shape_.d(), shape_.k()) {}
+
+  /// The state of a policy; one that needs the user's shape (fan_out x fan_in) is told.
+  template <class State, class Options>
+  static State made(const detail::Canonical& shape, const Options& options, Index rows, Index cols) {
+    if constexpr (std::is_constructible_v<State, Options, Index, Index, Index, Index>)
+      return State(options, rows, cols, shape.rows, shape.cols);
+    else
+      return State(options, rows, cols);
+  }
 
   template <class T>
   static detail::Canonical make_shape(const View<T>& w, const P& projector) {
     if (w.rows == 0 || w.cols == 0)
       detail::bad_argument("lowrank::Optimizer", detail::shape_text(w.rows, w.cols), "a matrix that is not empty");
-    if constexpr (ProjectorState<P, S, K>::whole_gradient) return detail::contiguous(w);
+    // elementwise rules follow the weight's memory; one that sees the whole matrix must not depend on it
+    using Rule = RuleState<R, S, K>;
+    if constexpr (ProjectorState<P, S, K>::whole_gradient && !detail::WholeRule<Rule> && !detail::TileRule<Rule>)
+      return detail::contiguous(w);
     if constexpr (requires { projector.side; }) return detail::canonical(w.rows, w.cols, projector.side);
     return {w.rows, w.cols, false};
   }

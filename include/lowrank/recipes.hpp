@@ -10,13 +10,27 @@
 
 #include <lowrank/lift/channel_scale.hpp>
 #include <lowrank/lift/error_feedback.hpp>
+#include <lowrank/lift/frugal.hpp>
 #include <lowrank/lift/residual.hpp>
 #include <lowrank/optimizer.hpp>
 #include <lowrank/projector/dct.hpp>
+#include <lowrank/projector/coordinates.hpp>
 #include <lowrank/projector/gaussian.hpp>
+#include <lowrank/projector/geodesic.hpp>
+#include <lowrank/projector/golore.hpp>
 #include <lowrank/projector/identity.hpp>
 #include <lowrank/projector/subspace.hpp>
+#include <lowrank/rule/adafactor.hpp>
+#include <lowrank/rule/adam8bit.hpp>
 #include <lowrank/rule/adamw.hpp>
+#include <lowrank/rule/orthogonal.hpp>
+#include <lowrank/rule/rmsprop.hpp>
+#include <lowrank/whole/dion.hpp>
+#include <lowrank/whole/dion2.hpp>
+#include <lowrank/whole/flora.hpp>
+#include <lowrank/whole/ldadam.hpp>
+#include <lowrank/whole/online_subspace.hpp>
+#include <lowrank/whole/trion.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 
@@ -31,7 +45,11 @@ struct Recipe {
     return Optimizer(W, projector, rule, lift);
   }
   /// The same rule on the whole gradient: what vectors get, which have nothing to project.
-  Recipe<Identity, R> plain() const { return {Identity{}, rule}; }
+  /// A whole optimizer has no rule of its own: AdamW, as its reference code does.
+  auto plain() const {
+    if constexpr (std::is_same_v<R, Coupled>) return Recipe<Identity, AdamW>{{}, {.weight_decay = projector.weight_decay}};
+    else return Recipe<Identity, R>{{}, rule};
+  }
 };
 template <class P, class R>
 Recipe(P, R) -> Recipe<P, R>;
@@ -93,6 +111,29 @@ auto galore(const GaloreOptions& o = {}) {
 template <class P = Subspace, class M>
 auto galore(const M& W, const GaloreOptions& o) { return galore<P>(o)(W); }
 
+/// GaLore with moments of one byte (reference: jiaweizzhao/GaLore, GaLoreAdamW8bit, with bitsandbytes' kernel). Its defaults:
+/// eps 1e-8 after bias correction, weight_decay 0.01 after the update. Deviations: those of galore(); codes of our own, V
+/// stochastically rounded; small matrices are not kept in fp32.
+template <class P = Subspace>
+auto galore_8bit(const GaloreOptions& o = {.eps = 1e-8, .weight_decay = 0.01}) {
+  const Adam8bit rule{o.beta1, o.beta2, o.eps, o.weight_decay, Epsilon::AfterCorrection, DecayOrder::AfterUpdate, o.seed};
+  return Recipe{detail::projector_with<P>(o), rule, BackProject{o.scale}};
+}
+template <class P = Subspace, class M>
+auto galore_8bit(const M& W, const GaloreOptions& o) { return galore_8bit<P>(o)(W); }
+
+/// GaLore with Adafactor (reference: jiaweizzhao/GaLore, GaLoreAdafactor, relative_step and scale_parameter off, as its
+/// scripts and the HF Trainer set them). Deviations: those of galore(); the first moment averages directions before the
+/// learning rate, so that a schedule does not linger in it.
+template <class P = Subspace>
+auto galore_adafactor(const GaloreOptions& o = {}, const Adafactor& rule = {}) {
+  Adafactor r = rule;
+  r.weight_decay = o.weight_decay;
+  return Recipe{detail::projector_with<P>(o), r, BackProject{o.scale}};
+}
+template <class P = Subspace, class M>
+auto galore_adafactor(const M& W, const GaloreOptions& o, const Adafactor& rule = {}) { return galore_adafactor<P>(o, rule)(W); }
+
 // -- Fira --------------------------------------------------------------------------------------------------------------
 
 /// Defaults: the class FiraAdamW; scale 0.25 and rank as its C4 scripts.
@@ -116,6 +157,39 @@ auto fira(const FiraOptions& o = {}) {
 }
 template <class P = Subspace, class M>
 auto fira(const M& W, const FiraOptions& o) { return fira<P>(o)(W); }
+
+/// Fira with RMSProp (reference: xichen-fy/Fira, FiraRMSprop). Deviation: weight_decay acts (there it is ignored).
+template <class P = Subspace>
+auto fira_rmsprop(const FiraOptions& o = {}, const RmsProp& rule = {}) {
+  RmsProp r = rule;
+  r.weight_decay = o.weight_decay;
+  return Recipe{detail::projector_with<P>(o), r, Residual{o.scale, o.form, o.limiter}};
+}
+template <class P = Subspace, class M>
+auto fira_rmsprop(const M& W, const FiraOptions& o, const RmsProp& rule = {}) { return fira_rmsprop<P>(o, rule)(W); }
+
+/// Defaults: SubTrack++'s scripts; step is ours, since its angle is not scaled.
+struct SubtrackOptions {
+  std::int64_t rank = 128;
+  std::int64_t refresh_every = 200;
+  double step = 0.5;
+  double scale = 0.25;
+  Limiter limiter = {};
+  Side side = Side::Smaller;
+  Transport transport = Transport::Rotate;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
+  std::uint64_t seed = 0;
+};
+/// SubTrack++: Fira whose basis is turned along a geodesic instead of replaced, its moments carried over (Rajabi et al., arXiv
+/// 2502.01586). Its three parts are independent, so it is a recipe. Deviations: the published code's defects, listed in
+/// projector/geodesic.hpp, are not repeated.
+inline auto subtrack(const SubtrackOptions& o = {}) {
+  Geodesic p = detail::projector_with<Geodesic>(o);
+  p.step = o.step;
+  return Recipe{p, detail::galore_adam(o), Residual{o.scale, FiraForm::Code, o.limiter}};
+}
+template <class M>
+auto subtrack(const M& W, const SubtrackOptions& o) { return subtrack(o)(W); }
 
 // -- APOLLO ------------------------------------------------------------------------------------------------------------
 
@@ -177,5 +251,97 @@ auto dct_adamw(const DctAdamwOptions& o = {}) {
 }
 template <class L = BackProject, class M>
 auto dct_adamw(const M& W, const DctAdamwOptions& o) { return dct_adamw<L>(o)(W); }
+
+// -- FRUGAL ------------------------------------------------------------------------------------------------------------
+
+/// Defaults: FRUGAL's AdamW; rank in the place of its density of 0.25.
+struct FrugalOptions {
+  std::int64_t rank = 128;
+  std::int64_t refresh_every = 200;
+  double scale = 1;  // of the remainder's learning rate; 0.1 for fine-tuning
+  Remainder remainder = Remainder::Sign;
+  Side side = Side::Smaller;
+  Transport transport = Transport::Reset;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
+  std::uint64_t seed = 0;
+};
+/// FRUGAL: Adam inside the subspace, sign descent outside (Zmushko et al., arXiv 2411.07837). Reference: fzmushko/FRUGAL;
+/// frugal<RandomOrthogonal>() and frugal<Coordinates>() are its other projections, frugal<Dct>() is nobody's yet.
+/// Deviation: the default subspace comes from block iteration, as in galore().
+template <class P = Subspace>
+auto frugal(const FrugalOptions& o = {}) {
+  return Recipe{detail::projector_with<P>(o), AdamW{o.beta1, o.beta2, o.eps, o.weight_decay}, Frugal{o.scale, o.remainder}};
+}
+template <class P = Subspace, class M>
+auto frugal(const M& W, const FrugalOptions& o) { return frugal<P>(o)(W); }
+
+// -- GoLore ------------------------------------------------------------------------------------------------------------
+
+/// Defaults: GaLore's, scale 1 as in GoLore's scripts.
+struct GoloreOptions {
+  std::int64_t rank = 128;
+  std::int64_t refresh_every = 200;
+  std::int64_t random_after = 10000;  // published: 0.8 of the run's steps
+  double scale = 1;
+  Side side = Side::Smaller;
+  Transport transport = Transport::Rotate;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
+  std::uint64_t seed = 0;
+};
+/// GoLore: GaLore that changes to random subspaces, where the gradient's leading ones hold mostly noise (ICML 2025).
+/// Deviations in projector/golore.hpp.
+inline auto golore(const GoloreOptions& o = {}) {
+  Golore p = detail::projector_with<Golore>(o);
+  p.random_after = o.random_after;
+  return Recipe{p, detail::galore_adam(o), BackProject{o.scale}};
+}
+template <class M>
+auto golore(const M& W, const GoloreOptions& o) { return golore(o)(W); }
+
+// -- Muon --------------------------------------------------------------------------------------------------------------
+
+/// Muon: the orthogonal factor of the momentum, full rank (Jordan et al., 2024). References: KellerJordan/Muon (the
+/// defaults here) and microsoft/dion (form Heavy, Spectral, PolarExpress). muon<Subspace>() orthogonalises in a subspace.
+/// Deviations: Newton-Schulz runs in the state's scalar (reference: bf16, about 1e-2 away); zero gives zero.
+template <class P = Identity>
+auto muon(const Orthogonal& o = {}, const P& projector = {}) { return Recipe{projector, o, BackProject{}}; }
+template <class P = Identity, class M>
+auto muon(const M& W, const Orthogonal& o, const P& projector = {}) { return muon(o, projector)(W); }
+
+// -- whole optimizers: their papers couple the three parts ------------------------------------------------------------------
+
+/// Trion: orthogonalised momentum in the strongest cosine coefficients (Modoranu et al., arXiv 2505.17967). Deviations in
+/// whole/trion.hpp.
+inline auto trion(const Trion& o = {}) { return Recipe{o, Coupled{}, Coupled{}}; }
+template <class M>
+auto trion(const M& W, const Trion& o) { return trion(o)(W); }
+
+/// Dion2: the same on the rows of the momentum (arXiv 2512.16928), a quarter of them as published. Deviations in whole/dion2.hpp.
+inline auto dion2(const Dion2& o = {.rank_fraction = 0.25}) { return Recipe{o, Coupled{}, Coupled{}}; }
+template <class M>
+auto dion2(const M& W, const Dion2& o) { return dion2(o)(W); }
+
+/// Dion: a low-rank orthogonal update by one power iteration of the momentum (Ahn et al., arXiv 2504.05295). Deviations in
+/// whole/dion.hpp.
+inline auto dion(const Dion& o = {}) { return Recipe{o, Coupled{}, Coupled{}}; }
+template <class M>
+auto dion(const M& W, const Dion& o) { return dion(o)(W); }
+
+/// LDAdam: Adam in a subspace that follows the momentum, with transported moments and generalised error feedback (Robert et
+/// al., arXiv 2410.16103). Deviations in whole/ldadam.hpp.
+inline auto ldadam(const LdAdam& o = {}) { return Recipe{o, Coupled{}, Coupled{}}; }
+template <class M>
+auto ldadam(const M& W, const LdAdam& o) { return ldadam(o)(W); }
+
+/// Online Subspace Descent: GaLore whose basis is trained beside the weight (Liang et al., arXiv 2408.12857). Deviations in
+/// whole/online_subspace.hpp.
+inline auto online_subspace(const OnlineSubspace& o = {}) { return Recipe{o, Coupled{}, Coupled{}}; }
+template <class M>
+auto online_subspace(const M& W, const OnlineSubspace& o) { return online_subspace(o)(W); }
+
+/// FLORA: Adafactor with a momentum of r random dimensions (Hao et al., arXiv 2402.03293). Deviations in whole/flora.hpp.
+inline auto flora(const Flora& o = {}) { return Recipe{o, Coupled{}, Coupled{}}; }
+template <class M>
+auto flora(const M& W, const Flora& o) { return flora(o)(W); }
 
 }  // namespace lowrank

@@ -45,13 +45,13 @@ TEST_CASE("estimates of the squared norm have the mean and the variance of their
       Projection p;
       double variance;
     };
-    for (const Row& row : {Row{{Law::Sphere, 1}, sphere}, Row{{Law::Sphere, 3}, sphere / 3},
-                           Row{{Law::Gaussian, 1}, 2 * square}, Row{{Law::Gaussian, 2}, square},
-                           Row{{Law::Rademacher, 1}, 2 * (square - diagonal)},
-                           Row{{Law::Coordinate, 1}, C * diagonal - trace * trace},
-                           Row{{Law::Orthonormal, 2}, sphere * (C - 2) / (2 * (C - 1))},
-                           Row{{Law::Orthonormal, 4}, sphere * (C - 4) / (4 * (C - 1))},
-                           Row{{Law::Orthonormal, 5}, 0}, Row{{Law::Exact}, 0}}) {
+    for (const Row& row :
+         {Row{{Law::Sphere, 1}, sphere}, Row{{Law::Sphere, 3}, sphere / 3}, Row{{Law::Gaussian, 1}, 2 * square},
+          Row{{Law::Gaussian, 2}, square}, Row{{Law::Rademacher, 1}, 2 * (square - diagonal)},
+          Row{{Law::Coordinate, 1}, C * diagonal - trace * trace},
+          Row{{Law::Orthonormal, 2}, sphere * (C - 2) / (2 * (C - 1))},
+          Row{{Law::Orthonormal, 4}, sphere * (C - 4) / (4 * (C - 1))}, Row{{Law::Orthonormal, 5}, 0},
+          Row{{Law::Exact}, 0}}) {
       CAPTURE(int(row.p.law), row.p.n);
       const Moments m = sample(J, row.p, SquaredFrobenius{1}, draws);
       CHECK(std::abs(m.mean - trace) <= 4 * std::sqrt(row.variance / draws) + 1e-12 * trace);
@@ -71,7 +71,8 @@ TEST_CASE("the square root's estimate is low by the known factor, except for iso
   for (const Index C : {2, 5, 10}) {
     const Matrix<double> J = random_matrix(C, 1, 3) * random_matrix(1, 3, 4);
     const double c = double(C);
-    const double factor = std::sqrt(c) * std::numbers::inv_sqrtpi * std::exp(std::lgamma(c / 2) - std::lgamma((c + 1) / 2));
+    const double factor =
+        std::sqrt(c) * std::numbers::inv_sqrtpi * std::exp(std::lgamma(c / 2) - std::lgamma((c + 1) / 2));
     const Moments m = sample(J, {}, FrobeniusNorm{}, 40000);
     CHECK(std::abs(m.mean / J.norm() - factor) <= 4 * std::sqrt(m.variance / 40000) / J.norm());
   }

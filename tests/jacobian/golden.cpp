@@ -32,7 +32,8 @@ struct Case {
   Matrix<double> X, Y, V;  // V: block i of B columns is projection i
   Mlp<double>::Cache cache;
 
-  explicit Case(const std::string& name) : golden(name), net(load(golden)), X(golden.matrix("x").transpose()), cache(net.cache(X.cols())) {
+  explicit Case(const std::string& name)
+      : golden(name), net(load(golden)), X(golden.matrix("x").transpose()), cache(net.cache(X.cols())) {
     Y.resize(net.output_dim(), X.cols());
     const auto shape = golden.shape("v");
     V.resize(shape[2], shape[0] * shape[1]);
@@ -64,7 +65,8 @@ struct Case {
       const Matrix<double> db = golden.matrix(name + ".db" + std::to_string(l)).transpose();
       CHECK(relative_error(grads[l].weight, dW) <= tolerance);
       // a bias may have no gradient at all: measured against the weights'
-      CHECK((grads[l].bias - db).cwiseAbs().maxCoeff() <= tolerance * std::max(dW.cwiseAbs().maxCoeff(), db.cwiseAbs().maxCoeff()));
+      CHECK((grads[l].bias - db).cwiseAbs().maxCoeff() <=
+            tolerance * std::max(dW.cwiseAbs().maxCoeff(), db.cwiseAbs().maxCoeff()));
     }
   }
 };
@@ -91,7 +93,8 @@ TEST_CASE("outputs, Jacobians and centroids are the reference's") {
       V.row(k).setOnes();
       c.net.vjp(c.cache, batch(std::as_const(V)), batch(Q));
       for (Index b = 0; b < B; ++b)
-        CHECK((Q.col(b).transpose() - c.golden.matrix("J", b).row(k)).norm() <= tolerance * c.golden.matrix("J", b).norm());
+        CHECK((Q.col(b).transpose() - c.golden.matrix("J", b).row(k)).norm() <=
+              tolerance * c.golden.matrix("J", b).norm());
     }
     for (Index k = 0; k < d; ++k) {
       T.setZero();
@@ -133,16 +136,25 @@ TEST_CASE("the small net's penalties are those worked out by hand") {
     double grokalign, hoffman;
     std::vector<double> db1, dW1;
   };
-  const std::vector<Row> rows = {
-      {{Nonlinearity::Relu}, 5.398345637668169, 15, {0, 0, 0},
-       {0.9739815193318607, 0.17708754896942933, 1.1131217363792696, 0.20238577025077642, -0.08446658070257024, 0.696118614531284}},
-      {{Nonlinearity::LeakyRelu, 0.01}, 5.407294363892429, 15.0401, {0, 0, 0}, {}},
-      {{Nonlinearity::Tanh}, 1.165855083858002, 0.729871077599661,
-       {0.043131292055445636, -0.759905658252932, 0.08002449596708054},
-       {-0.29242271430604183, 0.15377346986932885, -0.5557846227226969, -0.36842628482866147, 0.17644009369908356, 0.041453323831052324}},
-      {{Nonlinearity::Gelu}, 5.702928593348188, 17.205185594420449,
-       {0.4078237130782866, -0.0785988629617849, -0.03720938985001608},
-       {1.123813357774227, 0.5574457655176739, 1.1767936572753397, 0.186772897210979, -0.09615949542048569, 0.6770877873665159}}};
+  const std::vector<Row> rows = {{{Nonlinearity::Relu},
+                                  5.398345637668169,
+                                  15,
+                                  {0, 0, 0},
+                                  {0.9739815193318607, 0.17708754896942933, 1.1131217363792696, 0.20238577025077642,
+                                   -0.08446658070257024, 0.696118614531284}},
+                                 {{Nonlinearity::LeakyRelu, 0.01}, 5.407294363892429, 15.0401, {0, 0, 0}, {}},
+                                 {{Nonlinearity::Tanh},
+                                  1.165855083858002,
+                                  0.729871077599661,
+                                  {0.043131292055445636, -0.759905658252932, 0.08002449596708054},
+                                  {-0.29242271430604183, 0.15377346986932885, -0.5557846227226969, -0.36842628482866147,
+                                   0.17644009369908356, 0.041453323831052324}},
+                                 {{Nonlinearity::Gelu},
+                                  5.702928593348188,
+                                  17.205185594420449,
+                                  {0.4078237130782866, -0.0785988629617849, -0.03720938985001608},
+                                  {1.123813357774227, 0.5574457655176739, 1.1767936572753397, 0.186772897210979,
+                                   -0.09615949542048569, 0.6770877873665159}}};
   for (const Row& row : rows) {
     CAPTURE(int(row.act.kind));
     const Mlp<double> net({{W1, {}, b1}, {W2, {}, b2}}, row.act);
@@ -151,8 +163,10 @@ TEST_CASE("the small net's penalties are those worked out by hand") {
     net.forward(batch(std::as_const(X)), cache, batch(Y));
     Penalty grokalign(Projection{}, FrobeniusNorm{});
     Penalty hoffman(Projection{}, SquaredFrobenius{});
-    CHECK(std::abs(grokalign.add_gradient(net, cache, X, grads, {.projections = view(V)}) - row.grokalign) <= 1e-12 * row.grokalign);
-    CHECK(std::abs(hoffman.add_gradient(net, cache, X, hoffman_grads, {.projections = view(V)}) - row.hoffman) <= 1e-12 * row.hoffman);
+    CHECK(std::abs(grokalign.add_gradient(net, cache, X, grads, {.projections = view(V)}) - row.grokalign) <=
+          1e-12 * row.grokalign);
+    CHECK(std::abs(hoffman.add_gradient(net, cache, X, hoffman_grads, {.projections = view(V)}) - row.hoffman) <=
+          1e-12 * row.hoffman);
     for (Index i = 0; i < 3; ++i) CHECK(std::abs(grads[0].bias(i) - row.db1[std::size_t(i)]) < 1e-12);
     for (std::size_t i = 0; i < row.dW1.size(); ++i)
       CHECK(std::abs(grads[0].weight(Index(i) / 2, Index(i) % 2) - row.dW1[i]) < 1e-12);

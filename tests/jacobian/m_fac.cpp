@@ -41,7 +41,8 @@ Matrix<double> recursion(const Matrix<double>& G, double m, double damp) {
 TEST_CASE("the worked example") {
   Matrix<double> G(3, 2);
   G << 1, 0, 0, 1, 2, 1;
-  const Vector<double> x = Vector<double>::Ones(3), expected = (Vector<double>(3) << 9.0 / 7, 8.0 / 7, -2.0 / 7).finished();
+  const Vector<double> x = Vector<double>::Ones(3),
+                       expected = (Vector<double>(3) << 9.0 / 7, 8.0 / 7, -2.0 / 7).finished();
   const Vector<double> diagonal = (Vector<double>(3) << 11.0 / 7, 8.0 / 7, 4.0 / 7).finished();
   SlidingFisher<double> sliding(3, 2, 0.5);
   Vector<double> y(3);

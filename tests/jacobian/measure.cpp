@@ -33,7 +33,9 @@ TEST_CASE("alignments are the reference's") {
     for (int l = 0; g.has("W" + std::to_string(l)); ++l)
       layers.push_back({g.matrix("W" + std::to_string(l)), {}, g.matrix("b" + std::to_string(l)).transpose()});
     const std::string act = g.text("activation");
-    const Mlp<double> net(layers, {act == "relu" ? Nonlinearity::Relu : act == "identity" ? Nonlinearity::Identity : Nonlinearity::LeakyRelu});
+    const Mlp<double> net(layers, {act == "relu"       ? Nonlinearity::Relu
+                                   : act == "identity" ? Nonlinearity::Identity
+                                                       : Nonlinearity::LeakyRelu});
     const Matrix<double> X = g.matrix("x").transpose();
     Matrix<double> Y;
     const Alignment a = measure(net, X, Y);
@@ -87,7 +89,8 @@ TEST_CASE("at the aligned optimum A is 1, the rank 1 and the centroid zero") {
   X << 1, 2, -1;
   const double alpha = 2, C = 4, x = X.norm();
   W.setZero();
-  for (Index c = 0; c < 4; ++c) W.row(c) = (c == 1 ? std::sqrt(alpha * (C - 1) / C) : -std::sqrt(alpha / (C * (C - 1)))) / x * X.transpose();
+  for (Index c = 0; c < 4; ++c)
+    W.row(c) = (c == 1 ? std::sqrt(alpha * (C - 1) / C) : -std::sqrt(alpha / (C * (C - 1)))) / x * X.transpose();
   CHECK((W.row(1) - Eigen::RowVector3d(0.5, 1, -0.5)).norm() < 1e-14);
   CHECK((W.row(0) - Eigen::RowVector3d(-1, -2, 1) / 6).norm() < 1e-14);
   const Mlp<double> net(std::vector<Layer<double>>{{W}}, {});
@@ -122,8 +125,8 @@ TEST_CASE("nothing gives 0, never NaN") {
   Matrix<double> Y;
   for (const Matrix<double>& X : {Matrix<double>(random_matrix(4, 2, 1)), Matrix<double>(Matrix<double>::Zero(4, 2))}) {
     const Alignment a = measure(net, X, Y);
-    for (const Vector<double>* v : {&a.centroid, &a.centroid_norm, &a.inner, &a.jacobian, &a.jacobian_norm, &a.row_min, &a.row_max,
-                                    &a.first_component, &a.effective_rank})
+    for (const Vector<double>* v : {&a.centroid, &a.centroid_norm, &a.inner, &a.jacobian, &a.jacobian_norm, &a.row_min,
+                                    &a.row_max, &a.first_component, &a.effective_rank})
       CHECK(*v == Vector<double>::Zero(2));
   }
 }
@@ -185,5 +188,6 @@ TEST_CASE("the power of frequencies finds the waves in weights") {
   CHECK(fourier_sparsity(power, 1) == Approx(0.9).epsilon(1e-12));
   CHECK(fourier_sparsity(power, 2) == Approx(1).epsilon(1e-12));
   CHECK(fourier_sparsity(Vector<double>::Zero(4), 2) == 0);
-  CHECK(fourier_power(Matrix<double>(random_matrix(2, 8, 1))).sum() == Approx(random_matrix(2, 8, 1).squaredNorm()).epsilon(1e-13));
+  CHECK(fourier_power(Matrix<double>(random_matrix(2, 8, 1))).sum() ==
+        Approx(random_matrix(2, 8, 1).squaredNorm()).epsilon(1e-13));
 }

@@ -11,8 +11,13 @@ struct Setup {
   Mlp<double>::Cache cache;
 
   Setup(const std::vector<Index>& dims, Activation a, Kind kind, Index B = 3)
-      : net(network(dims, a, kind)), X(random_matrix(dims.front(), B, 91)), V(random_matrix(dims.back(), B, 92)),
-        G(random_matrix(dims.front(), B, 93)), Y(dims.back(), B), Q(dims.front(), B), cache(net.cache(B)) {
+      : net(network(dims, a, kind)),
+        X(random_matrix(dims.front(), B, 91)),
+        V(random_matrix(dims.back(), B, 92)),
+        G(random_matrix(dims.front(), B, 93)),
+        Y(dims.back(), B),
+        Q(dims.front(), B),
+        cache(net.cache(B)) {
     forward();
   }
   void forward() { net.forward(batch(std::as_const(X)), cache, batch(Y)); }
@@ -67,10 +72,12 @@ TEST_CASE("vjp and jvp are adjoint, and jvp is the derivative of forward") {
     const double left = s.Q.cwiseProduct(s.G).sum(), right = s.bilinear();
     CHECK(std::abs(left - right) <= 1e-12 * (1 + std::abs(right)));
     const Matrix<double> X = s.X;
-    const double numeric = slope([&](double h) {
-      s.X = X + h * s.G;
-      return s.V.cwiseProduct(s.outputs()).sum();
-    }, 1e-5);
+    const double numeric = slope(
+        [&](double h) {
+          s.X = X + h * s.G;
+          return s.V.cwiseProduct(s.outputs()).sum();
+        },
+        1e-5);
     CHECK(std::abs(numeric - right) <= 1e-8 * (1 + std::abs(right)));
   });
 }
@@ -79,12 +86,14 @@ TEST_CASE("param_vjp and mixed_vjp are gradients, in parameters and inputs") {
   for_all([](Setup& s) {
     const Grads direction = random_direction(s.net, 5);
     const auto numeric = [&](auto f) {
-      return slope([&](double h) {
-        move(s.net, h, direction);
-        const double value = f();
-        move(s.net, -h, direction);
-        return value;
-      }, 1e-5);
+      return slope(
+          [&](double h) {
+            move(s.net, h, direction);
+            const double value = f();
+            move(s.net, -h, direction);
+            return value;
+          },
+          1e-5);
     };
     Grads grads = s.net.grads();
     s.net.param_vjp(s.cache, batch(std::as_const(s.V)), grads);
@@ -100,10 +109,12 @@ TEST_CASE("param_vjp and mixed_vjp are gradients, in parameters and inputs") {
     CHECK(std::abs(inner(grads, direction) - mixed) <= 1e-7 * (1 + std::abs(mixed)));
 
     const Matrix<double> X = s.X, D = random_matrix(X.rows(), X.cols(), 77);
-    const double along = slope([&](double h) {
-      s.X = X + h * D;
-      return s.bilinear();
-    }, 1e-5);
+    const double along = slope(
+        [&](double h) {
+          s.X = X + h * D;
+          return s.bilinear();
+        },
+        1e-5);
     CHECK(std::abs(dX.cwiseProduct(D).sum() - along) <= 1e-7 * (1 + std::abs(along)));
     CHECK(grads.back().bias.cwiseAbs().maxCoeff() == 0);  // the last bias never enters J
   });
@@ -144,7 +155,8 @@ TEST_CASE("a low-rank layer is the dense layer of its product") {
     Grads g = s.net.grads(), full = dense.net.grads();
     for (auto* x : {&s, &dense}) {
       x->net.vjp(x->cache, batch(std::as_const(x->V)), batch(x->Q));
-      x->net.mixed_vjp(x->cache, batch(std::as_const(x->V)), batch(std::as_const(x->G)), x == &s ? g : full, no_batch<double>());
+      x->net.mixed_vjp(x->cache, batch(std::as_const(x->V)), batch(std::as_const(x->G)), x == &s ? g : full,
+                       no_batch<double>());
     }
     CHECK((g[0].weight - full[0].weight * factors.right).cwiseAbs().maxCoeff() < 1e-12);
     CHECK((g[0].right - full[0].weight.transpose() * factors.weight).cwiseAbs().maxCoeff() < 1e-12);
@@ -196,15 +208,31 @@ TEST_CASE("misuse says what was expected") {
   };
   Matrix<double> wrong(5, 3), wide = Matrix<double>::Zero(4, 9), out(3, 9);
   Grads grads = s.net.grads(), other = network({4, 4, 3}, {}, Kind::Dense).grads();
-  CHECK_THAT(message([&] { s.net.forward(batch(std::as_const(wrong)), s.cache, batch(s.Y)); }), ContainsSubstring("got 5x3, expected 4x3"));
-  CHECK_THAT(message([&] { s.net.forward(batch(std::as_const(wide)), s.cache, batch(out)); }), ContainsSubstring("1 to 3"));
-  CHECK_THAT(message([&] { s.net.mixed_vjp(s.cache, batch(std::as_const(s.V)), batch(std::as_const(s.G)), grads, no_batch<double>()); }),
+  CHECK_THAT(message([&] { s.net.forward(batch(std::as_const(wrong)), s.cache, batch(s.Y)); }),
+             ContainsSubstring("got 5x3, expected 4x3"));
+  CHECK_THAT(message([&] { s.net.forward(batch(std::as_const(wide)), s.cache, batch(out)); }),
+             ContainsSubstring("1 to 3"));
+  CHECK_THAT(message([&] {
+               s.net.mixed_vjp(s.cache, batch(std::as_const(s.V)), batch(std::as_const(s.G)), grads,
+                               no_batch<double>());
+             }),
              ContainsSubstring("vjp(cache, V, Q) just before"));
-  CHECK_THAT(message([&] { s.net.param_vjp(s.cache, batch(std::as_const(s.V)), other); }), ContainsSubstring("grads() makes"));
-  CHECK_THAT(message([&] { auto c = s.net.cache(2); s.net.vjp(c, batch(std::as_const(s.V)), batch(s.Q)); }), ContainsSubstring("forward"));
-  CHECK_THAT(message([&] { Mlp<double>(std::vector<Layer<double>>{{Matrix<double>::Zero(3, 4)}, {Matrix<double>::Zero(2, 4)}}, {}); }), ContainsSubstring("layer 1 with 4 inputs"));
+  CHECK_THAT(message([&] { s.net.param_vjp(s.cache, batch(std::as_const(s.V)), other); }),
+             ContainsSubstring("grads() makes"));
+  CHECK_THAT(message([&] {
+               auto c = s.net.cache(2);
+               s.net.vjp(c, batch(std::as_const(s.V)), batch(s.Q));
+             }),
+             ContainsSubstring("forward"));
+  CHECK_THAT(message([&] {
+               Mlp<double>(std::vector<Layer<double>>{{Matrix<double>::Zero(3, 4)}, {Matrix<double>::Zero(2, 4)}}, {});
+             }),
+             ContainsSubstring("layer 1 with 4 inputs"));
   CHECK_THAT(message([&] { Mlp<double>(std::vector<Index>{5}, {}); }), ContainsSubstring("no layers"));
-  CHECK_THAT(message([&] { Mlp<double>(std::vector<Index>{5, 2}, {Nonlinearity::LeakyRelu, 2}); }), ContainsSubstring("between 0 and 1"));
+  CHECK_THAT(message([&] {
+               Mlp<double>(std::vector<Index>{5, 2}, {Nonlinearity::LeakyRelu, 2});
+             }),
+             ContainsSubstring("between 0 and 1"));
   Eigen::Matrix<double, -1, -1, Eigen::RowMajor> rows(4, 3);
   CHECK_THAT(message([&] { batch(rows); }), ContainsSubstring("column-major"));
 }

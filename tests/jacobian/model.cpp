@@ -22,8 +22,7 @@ struct Tape {
 
 auto users_model(const Weights& w) {
   return make_model<double, Tape, Weights>(
-      w.W1.cols(), w.W2.rows(),
-      Forward{[&w](ConstBatch<double> X, Tape& t, Batch<double> Y) {
+      w.W1.cols(), w.W2.rows(), Forward{[&w](ConstBatch<double> X, Tape& t, Batch<double> Y) {
         t.X = X;
         t.H = (w.W1 * X).array().tanh();
         Y = w.W2 * t.H;
@@ -37,9 +36,7 @@ auto users_model(const Weights& w) {
       }});
 }
 
-Mlp<double> as_mlp(const Weights& w) {
-  return {std::vector<Layer<double>>{{w.W1}, {w.W2}}, {Nonlinearity::Tanh}};
-}
+Mlp<double> as_mlp(const Weights& w) { return {std::vector<Layer<double>>{{w.W1}, {w.W2}}, {Nonlinearity::Tanh}}; }
 
 }  // namespace
 
@@ -61,7 +58,8 @@ TEST_CASE("a model of callables with a first derivative only takes the finite-di
   Weights grads{Matrix<double>::Zero(6, 4), Matrix<double>::Zero(3, 6)};
   Grads exact = net.grads();
   const PenaltyStep<double> step{.weight = 0.4, .draw = {1, 2}, .loss = view(dY)};
-  const double a = Penalty(Projection{.n = 2}, SquaredFrobenius{}, FiniteDifference{}).add_gradient(model, tape, X, grads, step);
+  const double a =
+      Penalty(Projection{.n = 2}, SquaredFrobenius{}, FiniteDifference{}).add_gradient(model, tape, X, grads, step);
   const double b = Penalty(Projection{.n = 2}, SquaredFrobenius{}).add_gradient(net, cache, X, exact, step);
   CHECK(std::abs(a - b) < 1e-12 * b);
   CHECK((grads.W1 - exact[0].weight).cwiseAbs().maxCoeff() < 1e-8);
@@ -72,7 +70,8 @@ TEST_CASE("a model with a mixed_vjp that does not defer gives the same gradient"
   const Mlp<double> net = network({4, 6, 3}, {Nonlinearity::Gelu}, Kind::Mixed);
   using Cache = Mlp<double>::Cache;
   const auto plain = make_model<double, Cache, Grads>(
-      4, 3, Forward{[&](auto X, Cache& c, auto Y) { net.forward(X, c, Y); }}, Vjp{[&](Cache& c, auto V, auto Q) { net.vjp(c, V, Q); }},
+      4, 3, Forward{[&](auto X, Cache& c, auto Y) { net.forward(X, c, Y); }},
+      Vjp{[&](Cache& c, auto V, auto Q) { net.vjp(c, V, Q); }},
       ParamVjp{[&](Cache& c, auto V, Grads& g) { net.param_vjp(c, V, g); }},
       MixedVjp{[&](Cache& c, auto V, auto G, Grads& g, auto dX) { net.mixed_vjp(c, V, G, g, dX); }});
   STATIC_REQUIRE(MixedModel<std::remove_const_t<decltype(plain)>>);
@@ -121,9 +120,11 @@ TEST_CASE("dead samples and zero centroids have gradient zero, not NaN") {
   const Grads zero = g;
   net.forward(batch(X), cache, batch(Y));
   const PenaltyStep<double> step{.draw = {1, 1}, .input_gradient = view(dX)};
-  CHECK(Penalty(Projection{}, FrobeniusNorm{}).add_gradient(net, cache, X, g, step) == Catch::Approx(1e-4).epsilon(1e-12));
+  CHECK(Penalty(Projection{}, FrobeniusNorm{}).add_gradient(net, cache, X, g, step) ==
+        Catch::Approx(1e-4).epsilon(1e-12));
   CHECK(Penalty(Projection{}, SquaredFrobenius{}).add_gradient(net, cache, X, g, step) == 0);
-  CHECK(Penalty(Projection{}, CentroidCosine{}).add_gradient(net, cache, X, g, {.projections = view(ones), .input_gradient = view(dX)}) == 1);
+  CHECK(Penalty(Projection{}, CentroidCosine{})
+            .add_gradient(net, cache, X, g, {.projections = view(ones), .input_gradient = view(dX)}) == 1);
   CHECK(SpectralPenalty(SpectralNorm{}).add_gradient(net, cache, 2, g, step) == 0);
   CHECK(difference(g, zero) == 0);
   CHECK(dX.cwiseAbs().maxCoeff() == 0);
@@ -156,7 +157,8 @@ TEST_CASE("a step allocates nothing after the first, a smaller batch included") 
     const auto step = [&](Index n, std::uint64_t t) {
       const auto x = X.leftCols(n);
       const auto dy = dY.leftCols(n);
-      const PenaltyStep<double> s{.weight = 0.1, .draw = {1, t}, .loss = view(dy), .input_gradient = view(dX.leftCols(n))};
+      const PenaltyStep<double> s{
+          .weight = 0.1, .draw = {1, t}, .loss = view(dy), .input_gradient = view(dX.leftCols(n))};
       net.forward(batch(x), cache, batch(Y.leftCols(n)));
       penalty.add_gradient(net, cache, x, g, s);
       separable.add_gradient(net, cache, x, g, s);
@@ -180,7 +182,8 @@ TEST_CASE("bad options and shapes are refused before anything is written") {
   net.forward(batch(X), cache, batch(Y));
   Grads g = net.grads();
   const Grads zero = g;
-  const auto message = [&](Projection p, auto term, const Matrix<double>& x, const PenaltyStep<double>& step) -> std::string {
+  const auto message = [&](Projection p, auto term, const Matrix<double>& x,
+                           const PenaltyStep<double>& step) -> std::string {
     try {
       Penalty(p, term).add_gradient(net, cache, x, g, step);
     } catch (const std::invalid_argument& e) {
@@ -188,10 +191,13 @@ TEST_CASE("bad options and shapes are refused before anything is written") {
     }
     return "nothing thrown";
   };
-  CHECK_THAT(message({.n = 0}, SquaredFrobenius{}, X, {}), ContainsSubstring("got 0 projections, expected one or more"));
-  CHECK_THAT(message({Law::Orthonormal, 4}, SquaredFrobenius{}, X, {}), ContainsSubstring("at most as many as outputs"));
+  CHECK_THAT(message({.n = 0}, SquaredFrobenius{}, X, {}),
+             ContainsSubstring("got 0 projections, expected one or more"));
+  CHECK_THAT(message({Law::Orthonormal, 4}, SquaredFrobenius{}, X, {}),
+             ContainsSubstring("at most as many as outputs"));
   CHECK_THAT(message({}, SquaredFrobenius{}, wrong, {}), ContainsSubstring("got 5x2, expected 4x2"));
-  CHECK_THAT(message({}, SquaredFrobenius{}, X, {.projections = view(wrong)}), ContainsSubstring("3 rows and a multiple of 2"));
+  CHECK_THAT(message({}, SquaredFrobenius{}, X, {.projections = view(wrong)}),
+             ContainsSubstring("3 rows and a multiple of 2"));
   CHECK_THAT(message({}, SquaredFrobenius{}, X, {.loss = view(wrong)}), ContainsSubstring("got 5x2, expected 3x2"));
   CHECK_THAT(message({}, TargetMatrix{Matrix<double>::Zero(4, 3)}, X, {}), ContainsSubstring("got 4x3, expected 3x4"));
   CHECK_THAT(message({}, ActionJacobian{Vector<double>::Ones(3)}, X, {}), ContainsSubstring("ActionJacobian"));

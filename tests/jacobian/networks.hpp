@@ -14,8 +14,9 @@ using support::random_matrix;
 
 inline const std::vector<Activation>& activations() {
   static const std::vector<Activation> all = {
-      {Nonlinearity::Identity}, {Nonlinearity::Relu}, {Nonlinearity::LeakyRelu, 0.2}, {Nonlinearity::Tanh}, {Nonlinearity::Sigmoid},
-      {Nonlinearity::Softplus}, {Nonlinearity::Gelu}, {Nonlinearity::GeluTanh},       {Nonlinearity::Silu}};
+      {Nonlinearity::Identity}, {Nonlinearity::Relu},     {Nonlinearity::LeakyRelu, 0.2},
+      {Nonlinearity::Tanh},     {Nonlinearity::Sigmoid},  {Nonlinearity::Softplus},
+      {Nonlinearity::Gelu},     {Nonlinearity::GeluTanh}, {Nonlinearity::Silu}};
   return all;
 }
 
@@ -25,7 +26,9 @@ inline Mlp<double> network(const std::vector<Index>& dims, Activation a, Kind ki
   std::vector<Layer<double>> layers;
   for (std::size_t l = 1; l < dims.size(); ++l) {
     const double scale = 1 / std::sqrt(double(dims[l - 1]));
-    Layer<double> k{scale * random_matrix(dims[l], dims[l - 1], seed + unsigned(10 * l)), {}, random_matrix(dims[l], 1, seed + unsigned(10 * l + 1))};
+    Layer<double> k{scale * random_matrix(dims[l], dims[l - 1], seed + unsigned(10 * l)),
+                    {},
+                    random_matrix(dims[l], 1, seed + unsigned(10 * l + 1))};
     if (kind == Kind::Mixed && l % 2 == 1) {
       k.weight = random_matrix(dims[l], 2, seed + unsigned(10 * l + 2));
       k.right = scale * random_matrix(dims[l - 1], 2, seed + unsigned(10 * l + 3));
@@ -56,7 +59,8 @@ inline void move(Mlp<double>& net, double h, const Grads& d) {
 inline double inner(const Grads& a, const Grads& b) {
   double sum = 0;
   for (std::size_t l = 0; l < a.size(); ++l)
-    sum += a[l].weight.cwiseProduct(b[l].weight).sum() + a[l].right.cwiseProduct(b[l].right).sum() + a[l].bias.dot(b[l].bias);
+    sum += a[l].weight.cwiseProduct(b[l].weight).sum() + a[l].right.cwiseProduct(b[l].right).sum() +
+           a[l].bias.dot(b[l].bias);
   return sum;
 }
 inline double difference(const Grads& a, const Grads& b) {

@@ -1,5 +1,5 @@
-// Penalties: their gradients against central differences of their values, the two routes against each other, the laws of
-// the estimators, and what a step must not do.
+// Penalties: their gradients against central differences of their values, the two routes against each other, the laws
+// of the estimators, and what a step must not do.
 #include "jacobian/networks.hpp"
 
 #include <support/malloc_counter.hpp>
@@ -20,7 +20,10 @@ struct Setup {
   Mlp<double>::Cache cache;
 
   Setup(Activation a, Kind kind, Index B = 3)
-      : net(network(dims, a, kind)), X(random_matrix(dims.front(), B, 91)), Y(dims.back(), B), dY(random_matrix(dims.back(), B, 94)),
+      : net(network(dims, a, kind)),
+        X(random_matrix(dims.front(), B, 91)),
+        Y(dims.back(), B),
+        dY(random_matrix(dims.back(), B, 94)),
         cache(net.cache(B)) {
     forward();
   }
@@ -64,29 +67,34 @@ void check_gradient(Setup& s, P& penalty, PenaltyStep<double> step) {
   CHECK(std::abs(s.dY.cwiseProduct(s.Y).sum() + step.weight * R - total()) < 1e-12);
 
   const Grads direction = random_direction(s.net, 8);
-  const double in_parameters = slope([&](double h) {
-    move(s.net, h, direction);
-    const double value = total();
-    move(s.net, -h, direction);
-    return value;
-  }, 2e-6);
+  const double in_parameters = slope(
+      [&](double h) {
+        move(s.net, h, direction);
+        const double value = total();
+        move(s.net, -h, direction);
+        return value;
+      },
+      2e-6);
   CHECK(std::abs(inner(grads, direction) - in_parameters) <= 1e-6 * (1 + std::abs(in_parameters)));
   const Matrix<double> X = s.X, D = random_matrix(X.rows(), X.cols(), 55);
-  const double in_inputs = slope([&](double h) {
-    s.X = X + h * D;
-    return total();
-  }, 2e-6);
+  const double in_inputs = slope(
+      [&](double h) {
+        s.X = X + h * D;
+        return total();
+      },
+      2e-6);
   s.X = X;
   s.forward();
   CHECK(std::abs(dX.cwiseProduct(D).sum() - in_inputs) <= 1e-6 * (1 + std::abs(in_inputs)));
 }
 
-const Projection laws[] = {{Law::Sphere, 1},     {Law::Sphere, 3},     {Law::Gaussian, 2}, {Law::Rademacher, 2},
+const Projection laws[] = {{Law::Sphere, 1},     {Law::Sphere, 3},      {Law::Gaussian, 2}, {Law::Rademacher, 2},
                            {Law::Coordinate, 2}, {Law::Orthonormal, 3}, {Law::Exact}};
 
 template <class F>
 void for_all(const F& f) {
-  for (const Activation& a : {Activation{Nonlinearity::Relu}, Activation{Nonlinearity::Tanh}, Activation{Nonlinearity::Gelu}})
+  for (const Activation& a :
+       {Activation{Nonlinearity::Relu}, Activation{Nonlinearity::Tanh}, Activation{Nonlinearity::Gelu}})
     for (const Kind kind : {Kind::Dense, Kind::Mixed}) {
       CAPTURE(int(a.kind), int(kind));
       Setup s(a, kind);
@@ -140,10 +148,12 @@ TEST_CASE("values with all projections are functions of the Jacobian") {
     CHECK(value(HoldAt{.level = 1.5}) == Approx(std::abs(norms - 1.5)).epsilon(1e-12));
     CHECK(value(TargetMatrix{T, 1}) == Approx(target).epsilon(1e-12));
     CHECK(value(ActionJacobian{scale}) == Approx(action).epsilon(1e-12));
-    CHECK(SpectralPenalty(SpectralNorm{500}).value(s.net, s.cache, 3, {.draw = {1, 2}}) == Approx(spectral).epsilon(1e-9));
+    CHECK(SpectralPenalty(SpectralNorm{500}).value(s.net, s.cache, 3, {.draw = {1, 2}}) ==
+          Approx(spectral).epsilon(1e-9));
     CHECK(SpectralPenalty(SpectralNorm{1}).value(s.net, s.cache, 3, {.draw = {1, 2}}) <= spectral * (1 + 1e-12));
     // as many orthonormal projections as outputs are exact, whatever they are
-    const double orthonormal = Penalty(Projection{Law::Orthonormal, 4}, SquaredFrobenius{}).value(s.net, s.cache, s.X, {9, 9});
+    const double orthonormal =
+        Penalty(Projection{Law::Orthonormal, 4}, SquaredFrobenius{}).value(s.net, s.cache, s.X, {9, 9});
     CHECK(std::abs(orthonormal - squares / 2) <= 1e-12 * squares);
   });
 }
@@ -158,20 +168,26 @@ TEST_CASE("the spectral penalty's gradient is the derivative of the largest sing
     Grads grads = s.net.grads();
     Matrix<double> dX = Matrix<double>::Zero(5, 3);
     s.forward();
-    penalty.add_gradient(s.net, s.cache, 3, grads, {.weight = 0.7, .draw = {1, 2}, .loss = view(std::as_const(s.dY)), .input_gradient = view(dX)});
+    penalty.add_gradient(
+        s.net, s.cache, 3, grads,
+        {.weight = 0.7, .draw = {1, 2}, .loss = view(std::as_const(s.dY)), .input_gradient = view(dX)});
     const Grads direction = random_direction(s.net, 8);
-    const double expected = slope([&](double h) {
-      move(s.net, h, direction);
-      const double v = total();
-      move(s.net, -h, direction);
-      return v;
-    }, 2e-6);
+    const double expected = slope(
+        [&](double h) {
+          move(s.net, h, direction);
+          const double v = total();
+          move(s.net, -h, direction);
+          return v;
+        },
+        2e-6);
     CHECK(std::abs(inner(grads, direction) - expected) <= 1e-6 * (1 + std::abs(expected)));
     const Matrix<double> X = s.X, D = random_matrix(5, 3, 55);
-    const double along = slope([&](double h) {
-      s.X = X + h * D;
-      return total();
-    }, 2e-6);
+    const double along = slope(
+        [&](double h) {
+          s.X = X + h * D;
+          return total();
+        },
+        2e-6);
     CHECK(std::abs(dX.cwiseProduct(D).sum() - along) <= 1e-6 * (1 + std::abs(along)));
   });
 }
@@ -180,7 +196,8 @@ TEST_CASE("finite differences agree with the analytic route where no kink is cro
   for_all([](Setup& s) {
     Grads exact = s.net.grads(), numeric = s.net.grads();
     Matrix<double> dX = Matrix<double>::Zero(5, 3), dX_numeric = dX;
-    PenaltyStep<double> step{.weight = 0.3, .draw = {5, 6}, .loss = view(std::as_const(s.dY)), .input_gradient = view(dX)};
+    PenaltyStep<double> step{
+        .weight = 0.3, .draw = {5, 6}, .loss = view(std::as_const(s.dY)), .input_gradient = view(dX)};
     const auto before = s.pulled_back();
     Penalty analytic(Projection{.n = 2}, FrobeniusNorm{});
     Penalty difference_route(Projection{.n = 2}, FrobeniusNorm{}, FiniteDifference{.h = 1e-6});

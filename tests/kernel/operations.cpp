@@ -126,6 +126,18 @@ TEMPLATE_TEST_CASE("adam", "", CASES) {
       });
 }
 
+TEMPLATE_TEST_CASE("rmsprop", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  const Real b = S(0.9), c = S(1 - 0.9), e = S(1e-3);
+  check_elementwise<S>(
+      8, [&](Index n, auto& a) { K::rmsprop(n, a[0].data(), a[2].data(), a[3].data(), 0.9, 1e-3); },
+      [&](Real g, Real m, Real v, Real) {
+        const Real second = b * v + c * g * g, out = g / (std::sqrt(second) + e);
+        return std::array{same(g), same(m), Expected{second, second}, Expected{out, std::abs(out)}};
+      });
+}
+
 TEMPLATE_TEST_CASE("momentum", "", CASES) {
   using S = typename TestType::Scalar;
   using K = typename TestType::Kernel;
@@ -194,6 +206,14 @@ TEMPLATE_TEST_CASE("combine", "", CASES) {
   check_elementwise<S>(  // beta = 0: y is not read
       1, [&](Index n, auto& a) { K::combine(n, 0.7, a[0].data(), 0.0, static_cast<const S*>(nullptr), a[3].data()); },
       [&](Real x, Real y, Real v, Real) { return std::array{same(x), same(y), same(v), Expected{alpha * x, std::abs(x)}}; });
+}
+
+TEMPLATE_TEST_CASE("multiply", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  check_elementwise<S>(
+      1, [&](Index n, auto& a) { K::multiply(n, a[0].data(), a[1].data(), a[3].data()); },
+      [&](Real x, Real y, Real v, Real) { return std::array{same(x), same(y), same(v), Expected{x * y, std::abs(x * y)}}; });
 }
 
 TEMPLATE_TEST_CASE("sums", "", CASES) {

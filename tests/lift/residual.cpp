@@ -38,6 +38,7 @@ MatrixXd unfused(const MatrixXd& P, const MatrixXd& A, const Residual& o, AdamBy
 
 TEST_CASE("Fira fused is Fira unfused, in the form of its code and of its paper", "[lift]") {
   const double inf = std::numeric_limits<double>::infinity();
+  int limited = 0;
   for (const auto& [d, k, r] : {std::tuple<Index, Index, Index>{30, 80, 6}, {70, 40, 9}, {300, 140, 64}, {12, 12, 12}})
     for (const FiraForm form : {FiraForm::Code, FiraForm::Paper})
       for (const double scale : {0.25, 1.0, 2.5})
@@ -60,8 +61,9 @@ TEST_CASE("Fira fused is Fira unfused, in the form of its code and of its paper"
             INFO("step " << t);
             CHECK(distance(w.values(), W) < 1e-12);
           }
-          if (r < d && limiter.gamma == 1.01) CHECK(by_hand.limited > 0);
+          if (r < d) limited += by_hand.limited;
         }
+  CHECK(limited > 20);  // or the limiter was not part of this
 }
 
 TEST_CASE("At full rank the paper's residual vanishes and Fira is GaLore", "[lift]") {

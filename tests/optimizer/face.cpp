@@ -74,7 +74,7 @@ TEST_CASE("Scalars that compute alike may meet; the state's is the weight's", "[
     narrow = gradient(0).cast<typename decltype(narrow)::Scalar>();
     MatrixXf a = start, b = start;
     Optimizer first(a, subspace, adam), second(b, subspace, adam);
-    static_assert(std::is_same_v<decltype(first)::Scalar, float>);
+    static_assert(std::is_same_v<typename decltype(first)::Scalar, float>);
     first.step(a, narrow, {.lr = 0.01});
     second.step(b, MatrixXf(narrow.template cast<float>()), {.lr = 0.01});
     CHECK(a == b);

@@ -16,8 +16,7 @@ constexpr Choice choice{.rank = 5, .refresh_every = 3};
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("After the first step nothing is allocated, refreshes and fall-backs included", "[optimizer]", float,
-                   double) {
+TEMPLATE_TEST_CASE("After the first step nothing is allocated, refreshes and fall-backs included", "[optimizer]", LOWRANK_TEST_SCALARS) {
   if (!AllocationCount::counted) SKIP("allocations are not counted in this build");
   for (const auto& policy : policies<TestType>()) {
     INFO(policy.name);
@@ -41,7 +40,7 @@ TEMPLATE_TEST_CASE("After the first step nothing is allocated, refreshes and fal
   }
 }
 
-TEMPLATE_TEST_CASE("State bytes are the formulas' and known before anything is allocated", "[optimizer]", float, double) {
+TEMPLATE_TEST_CASE("State bytes are the formulas' and known before anything is allocated", "[optimizer]", LOWRANK_TEST_SCALARS) {
   for (const auto& policy : policies<TestType>())
     for (const auto& [rows, cols] : {std::pair<Index, Index>{40, 64}, {64, 40}, {48, 48}}) {
       INFO(policy.name << ", " << rows << " x " << cols);
@@ -64,7 +63,7 @@ TEMPLATE_TEST_CASE("State bytes are the formulas' and known before anything is a
     }
 }
 
-TEMPLATE_TEST_CASE("A copy is a checkpoint at every step of two refresh periods", "[optimizer]", float, double) {
+TEMPLATE_TEST_CASE("A copy is a checkpoint at every step of two refresh periods", "[optimizer]", LOWRANK_TEST_SCALARS) {
   const Index rows = 37, cols = 26;
   const int period = int(choice.refresh_every), steps = 2 * period + 3;
   for (const auto& policy : policies<TestType>())
@@ -95,7 +94,7 @@ TEMPLATE_TEST_CASE("A copy is a checkpoint at every step of two refresh periods"
     }
 }
 
-TEMPLATE_TEST_CASE("Vectors, single elements and ranks beyond the dimension", "[optimizer]", float, double) {
+TEMPLATE_TEST_CASE("Vectors, single elements and ranks beyond the dimension", "[optimizer]", LOWRANK_TEST_SCALARS) {
   for (const auto& policy : policies<TestType>())
     for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {1, 9}, {9, 1}, {2, 3}, {1, 130}, {130, 1}})
       for (const Side side : {Side::Smaller, Side::Larger, Side::Left, Side::Right}) {
@@ -113,7 +112,7 @@ TEMPLATE_TEST_CASE("Vectors, single elements and ranks beyond the dimension", "[
       }
 }
 
-TEMPLATE_TEST_CASE("Zero, subnormal and rank-one gradients are gradients", "[optimizer]", float, double) {
+TEMPLATE_TEST_CASE("Zero, subnormal and rank-one gradients are gradients", "[optimizer]", LOWRANK_TEST_SCALARS) {
   const Index rows = 40, cols = 23;
   const Eigen::MatrixXd zero = Eigen::MatrixXd::Zero(rows, cols);
   const Eigen::MatrixXd tiny = random_matrix(rows, cols, 1) * double(std::numeric_limits<TestType>::denorm_min()) * 64;
@@ -137,7 +136,7 @@ TEMPLATE_TEST_CASE("Zero, subnormal and rank-one gradients are gradients", "[opt
     }
 }
 
-TEMPLATE_TEST_CASE("grad_scale is a factor of the gradient", "[optimizer]", float, double) {
+TEMPLATE_TEST_CASE("grad_scale is a factor of the gradient", "[optimizer]", LOWRANK_TEST_SCALARS) {
   for (const auto& policy : policies<TestType>()) {
     INFO(policy.name);
     Placed<TestType> a(random_matrix(40, 23, 3), Order::Columns), b(random_matrix(40, 23, 3), Order::Columns);
@@ -152,7 +151,7 @@ TEMPLATE_TEST_CASE("grad_scale is a factor of the gradient", "[optimizer]", floa
   }
 }
 
-TEMPLATE_TEST_CASE("A known norm saves the test and changes nothing else", "[optimizer]", float, double) {
+TEMPLATE_TEST_CASE("A known norm saves the test and changes nothing else", "[optimizer]", LOWRANK_TEST_SCALARS) {
   for (const auto& policy : policies<TestType>()) {
     INFO(policy.name);
     Placed<TestType> a(random_matrix(40, 23, 3), Order::Columns), b(random_matrix(40, 23, 3), Order::Columns);
@@ -167,7 +166,7 @@ TEMPLATE_TEST_CASE("A known norm saves the test and changes nothing else", "[opt
   }
 }
 
-TEMPLATE_TEST_CASE("The distance to a low-rank target falls", "[optimizer]", float, double) {
+TEMPLATE_TEST_CASE("The distance to a low-rank target falls", "[optimizer]", LOWRANK_TEST_SCALARS) {
   const Eigen::MatrixXd target = random_matrix(60, 4, 1) * random_matrix(4, 45, 2);
   for (const auto& policy : policies<TestType>()) {
     INFO(policy.name);

@@ -57,7 +57,7 @@ std::unique_ptr<Stepper<S>> erase(View<const S> w, P projector, R rule, L lift) 
 template <class P>
 P chosen(P projector, const Choice& c) {
   projector.rank = c.rank;
-  projector.refresh_every = c.refresh_every;
+  if constexpr (requires { projector.refresh_every; }) projector.refresh_every = c.refresh_every;
   if constexpr (requires { projector.side; }) projector.side = c.side;
   return projector;
 }
@@ -70,7 +70,7 @@ Policy<S> policy(std::string name, P projector, R rule, L lift,
             if constexpr (requires { projector.rank; }) return erase<S>(w, chosen(projector, c), rule, lift);
             else return erase<S>(w, projector, rule, lift);
           },
-          std::move(bytes), requires { projector.rank; }};
+          std::move(bytes), requires { projector.rank; }, requires { projector.refresh_every; }};
 }
 
 }  // namespace support

@@ -25,6 +25,8 @@ std::vector<Policy<S>> exact_policies() {
 }
 
 template std::vector<Policy<float>> exact_policies<float>();
+#if !defined(LOWRANK_TEST_FLOAT_ONLY)
 template std::vector<Policy<double>> exact_policies<double>();
+#endif
 
 }  // namespace support

@@ -39,6 +39,8 @@ std::vector<Policy<S>> identity_policies() {
 }
 
 template std::vector<Policy<float>> identity_policies<float>();
+#if !defined(LOWRANK_TEST_FLOAT_ONLY)
 template std::vector<Policy<double>> identity_policies<double>();
+#endif
 
 }  // namespace support

@@ -33,6 +33,8 @@ std::vector<Policy<S>> index_policies() {
 }
 
 template std::vector<Policy<float>> index_policies<float>();
+#if !defined(LOWRANK_TEST_FLOAT_ONLY)
 template std::vector<Policy<double>> index_policies<double>();
+#endif
 
 }  // namespace support

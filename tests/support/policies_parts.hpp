@@ -13,5 +13,11 @@ template <class S>
 std::vector<Policy<S>> exact_policies();
 template <class S>
 std::vector<Policy<S>> index_policies();
+template <class S>
+std::vector<Policy<S>> whole_rule_policies();
+template <class S>
+std::vector<Policy<S>> whole_policies();
+template <class S>
+std::vector<Policy<S>> selection_policies();
 
 }  // namespace support

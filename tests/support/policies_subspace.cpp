@@ -36,6 +36,8 @@ std::vector<Policy<S>> subspace_policies() {
 }
 
 template std::vector<Policy<float>> subspace_policies<float>();
+#if !defined(LOWRANK_TEST_FLOAT_ONLY)
 template std::vector<Policy<double>> subspace_policies<double>();
+#endif
 
 }  // namespace support

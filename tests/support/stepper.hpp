@@ -60,10 +60,18 @@ struct Policy {
   /// State bytes after spec: r, d (projected), k (other), b = sizeof(S); m n for the whole gradient.
   std::function<std::size_t(std::size_t r, std::size_t d, std::size_t k, std::size_t b)> bytes;
   bool projected = true;  // has a rank and a side
+  bool periodic = true;   // has a refresh period
 };
 
 template <class S>
 const std::vector<Policy<S>>& policies();
+
+/// The scalars of the list. Under the sanitizers float alone: the same templates, and half of a long compilation.
+#if defined(LOWRANK_TEST_FLOAT_ONLY)
+#define LOWRANK_TEST_SCALARS float
+#else
+#define LOWRANK_TEST_SCALARS float, double
+#endif
 
 /// The one of this name.
 template <class S>

@@ -43,9 +43,9 @@ class AdaLora : public detail::AdapterDoor<AdaLora<S, K>, S> {
     detail::check_rank(who, options.rank);
     for (const double beta : {options.beta1, options.beta2})
       if (!(beta >= 0 && beta < 1)) detail::bad_argument(who, "a beta of " + std::to_string(beta), "a number in [0, 1)");
-    A_ = Parameter<S>("A", options.rank, n);
-    E_ = Parameter<S>("E", options.rank, 1);
-    B_ = Parameter<S>("B", m, options.rank);
+    A_ = Trainable<S>("A", options.rank, n);
+    E_ = Trainable<S>("E", options.rank, 1);
+    B_ = Trainable<S>("B", m, options.rank);
     detail::fill_gaussian(A_.value, 0.02, options.seed, 0);
     detail::fill_gaussian(B_.value, 0.02, options.seed, 1);
     for (std::size_t p = 0; p < 3; ++p) {
@@ -62,12 +62,12 @@ class AdaLora : public detail::AdapterDoor<AdaLora<S, K>, S> {
   Index rank() const { return A_.value.rows(); }
   double scale() const { return (options_.alpha > 0 ? options_.alpha : double(rank())) / (double(rank()) + 1e-5); }
   const AdaLoraOptions& options() const { return options_; }
-  Parameter<S>& A() { return A_; }
-  Parameter<S>& E() { return E_; }
-  Parameter<S>& B() { return B_; }
-  const Parameter<S>& A() const { return A_; }
-  const Parameter<S>& E() const { return E_; }
-  const Parameter<S>& B() const { return B_; }
+  Trainable<S>& A() { return A_; }
+  Trainable<S>& E() { return E_; }
+  Trainable<S>& B() { return B_; }
+  const Trainable<S>& A() const { return A_; }
+  const Trainable<S>& E() const { return E_; }
+  const Trainable<S>& B() const { return B_; }
   /// Whether triplet k is in the budget; how many are.
   bool kept(Index k) const { return kept_[k] != 0; }
   Index kept() const {
@@ -104,7 +104,7 @@ class AdaLora : public detail::AdapterDoor<AdaLora<S, K>, S> {
   /// I' and U from the present values and gradients; scores: S_k into out[0 .. rank).
   void update_importance(double* out) {
     for (std::size_t p = 0; p < 3; ++p) {
-      const Parameter<S>& of = p == 0 ? A_ : p == 1 ? E_ : B_;
+      const Trainable<S>& of = p == 0 ? A_ : p == 1 ? E_ : B_;
       if (!of.gradient.allocated()) detail::bad_argument(who, "no gradients", "a backward pass before");
       for (Index i = 0; i < of.value.size(); ++i) {
         const double now = std::abs(double(of.value[i]) * double(of.gradient[i]));
@@ -210,7 +210,7 @@ class AdaLora : public detail::AdapterDoor<AdaLora<S, K>, S> {
   }
 
   AdaLoraOptions options_;
-  Parameter<S> A_, E_, B_;
+  Trainable<S> A_, E_, B_;
   std::array<Buffer<S>, 3> sensitivity_, uncertainty_;  // of A, E, B
   Buffer<std::uint8_t> kept_;
   Index passes_ = 0;  // since the budget was called

@@ -6,7 +6,7 @@
 //   forward(W, X, Y, trace, workspace, pass)    Y <- (W + change) X;   W: any matrix, or no_base: Y <- Y + change X
 //   backward(W, X, dY, dX, trace, workspace)    dX <- (W + change)^T dY, or added; adds to the parameters' gradients
 //   add_change(W, factor, workspace)            W <- round(W + factor change): merging and unmerging (merge.hpp)
-//   visit(f)                                    f(Parameter&) for everything that is trained
+//   visit(f)                                    f(Trainable&) for everything that is trained
 //   on_step(t, editors)                         after the optimizers' step t: what the method does to its parameters and,
 //                                               through editors(name), to their optimizer states (core/state.hpp)
 //
@@ -25,13 +25,13 @@ namespace lowrank::inline LOWRANK_ABI {
 
 /// One trained array. The gradient has no memory before the first backward.
 template <class S>
-struct Parameter {
+struct Trainable {
   const char* name = "";
   Buffer<S> value, gradient;
   double lr_scale = 1;  // LoRA+: a learning rate of its own, as a multiple
 
-  Parameter() = default;
-  Parameter(const char* n, Index rows, Index cols) : name(n), value(rows, cols), gradient(Buffer<S>::shaped(rows, cols)) {}
+  Trainable() = default;
+  Trainable(const char* n, Index rows, Index cols) : name(n), value(rows, cols), gradient(Buffer<S>::shaped(rows, cols)) {}
 
   View<S> view() { return {value.data(), value.rows(), value.cols(), 1, value.rows()}; }
   View<const S> view() const { return {value.data(), value.rows(), value.cols(), 1, value.rows()}; }

@@ -42,9 +42,9 @@ class Dora : public detail::AdapterDoor<Dora<S, K>, S> {
     detail::check_weight_shape(who, w.rows, w.cols);
     detail::check_rank(who, options.rank);
     if (!detail::is_finite(options.alpha)) detail::bad_argument(who, "alpha = " + std::to_string(options.alpha), "a finite number");
-    A_ = Parameter<S>("A", options.rank, w.cols);
-    B_ = Parameter<S>("B", w.rows, options.rank);
-    magnitude_ = Parameter<S>("magnitude", w.rows, 1);
+    A_ = Trainable<S>("A", options.rank, w.cols);
+    B_ = Trainable<S>("B", w.rows, options.rank);
+    magnitude_ = Trainable<S>("magnitude", w.rows, 1);
     squares_ = Buffer<double>(w.rows, 1);
     detail::fill_uniform(A_.value, 1 / std::sqrt(double(w.cols)), options.seed, 0);
     Workspace workspace;
@@ -69,12 +69,12 @@ class Dora : public detail::AdapterDoor<Dora<S, K>, S> {
     return options_.alpha / (options_.scaling == Scaling::ByRank ? r : std::sqrt(r));
   }
   const DoraOptions& options() const { return options_; }
-  Parameter<S>& A() { return A_; }
-  Parameter<S>& B() { return B_; }
-  Parameter<S>& magnitude() { return magnitude_; }
-  const Parameter<S>& A() const { return A_; }
-  const Parameter<S>& B() const { return B_; }
-  const Parameter<S>& magnitude() const { return magnitude_; }
+  Trainable<S>& A() { return A_; }
+  Trainable<S>& B() { return B_; }
+  Trainable<S>& magnitude() { return magnitude_; }
+  const Trainable<S>& A() const { return A_; }
+  const Trainable<S>& B() const { return B_; }
+  const Trainable<S>& magnitude() const { return magnitude_; }
 
   /// W <- round(diag(mu / nu) (W + s B A)). To take it back: KeepCopy or Fp32Master; nu cannot be had from the result.
   template <class M>
@@ -199,7 +199,7 @@ class Dora : public detail::AdapterDoor<Dora<S, K>, S> {
   }
 
   DoraOptions options_;
-  Parameter<S> A_, B_, magnitude_;
+  Trainable<S> A_, B_, magnitude_;
   Buffer<double> squares_;  // of W's rows
 };
 

@@ -44,8 +44,8 @@ class Lora : public detail::AdapterDoor<Lora<S, K>, S> {
     detail::check_rank(who, options.rank);
     detail::check_dropout(who, options.dropout);
     if (!detail::is_finite(options.alpha)) detail::bad_argument(who, "alpha = " + std::to_string(options.alpha), "a finite number");
-    A_ = Parameter<S>("A", options.rank, n);
-    B_ = Parameter<S>("B", m, options.rank);
+    A_ = Trainable<S>("A", options.rank, n);
+    B_ = Trainable<S>("B", m, options.rank);
     B_.lr_scale = options.b_lr_ratio;
     initialize(Init::Kaiming);
   }
@@ -58,10 +58,10 @@ class Lora : public detail::AdapterDoor<Lora<S, K>, S> {
     return options_.alpha / (options_.scaling == Scaling::ByRank ? r : std::sqrt(r));
   }
   const LoraOptions& options() const { return options_; }
-  Parameter<S>& A() { return A_; }
-  Parameter<S>& B() { return B_; }
-  const Parameter<S>& A() const { return A_; }
-  const Parameter<S>& B() const { return B_; }
+  Trainable<S>& A() { return A_; }
+  Trainable<S>& B() { return B_; }
+  const Trainable<S>& A() const { return A_; }
+  const Trainable<S>& B() const { return B_; }
 
   /// Init::Kaiming, Gaussian, Both or Orthogonal.
   void initialize(Init init) {
@@ -156,7 +156,7 @@ class Lora : public detail::AdapterDoor<Lora<S, K>, S> {
   }
 
   LoraOptions options_;
-  Parameter<S> A_, B_;
+  Trainable<S> A_, B_;
 };
 
 }  // namespace lowrank

@@ -43,8 +43,8 @@ class Lost : public detail::LayerDoor<Lost<S, K>, S> {
     if (!(options.density >= 0 && options.density <= 1)) detail::bad_argument(who, "density = " + std::to_string(options.density), "a number in [0, 1]");
     if (!(options.mix >= 0 && options.mix <= 1)) detail::bad_argument(who, "mix = " + std::to_string(options.mix), "a number in [0, 1]");
     if (options.residual_rank < 0) detail::bad_argument(who, "residual_rank = " + std::to_string(options.residual_rank), "a number >= 0");
-    A_ = Parameter<S>("A", options.rank, w.cols);
-    B_ = Parameter<S>("B", w.rows, options.rank);
+    A_ = Trainable<S>("A", options.rank, w.cols);
+    B_ = Trainable<S>("B", w.rows, options.rank);
     choose_columns(linalg::memory(View<const typename decltype(w)::Scalar>(w)), w.rows, w.cols);
   }
 
@@ -54,9 +54,9 @@ class Lost : public detail::LayerDoor<Lost<S, K>, S> {
   /// The k input features of W_s, ascending.
   const Buffer<std::int32_t>& columns() const { return columns_; }
   const LostOptions& options() const { return options_; }
-  Parameter<S>& A() { return A_; }
-  Parameter<S>& B() { return B_; }
-  Parameter<S>& dense() { return dense_; }
+  Trainable<S>& A() { return A_; }
+  Trainable<S>& B() { return B_; }
+  Trainable<S>& dense() { return dense_; }
 
   /// W <- g B A, and (1 - g) W_s added to its columns I. Only for phi = identity: otherwise there is no such weight.
   template <class M>
@@ -91,19 +91,19 @@ class Lost : public detail::LayerDoor<Lost<S, K>, S> {
 
   void choose_columns(const linalg::Memory<const void>& W, Index m, Index n) {
     const Index r = rank(), all = std::min(std::min(m, n), r + options_.residual_rank);
-    struct Svd {
+    struct Decomposition {
       linalg::Team<S, K> team;
       linalg::TruncatedSvd<S, K> svd;
       S *left, *right;
       double *sigma, *score;
       std::int32_t* work;
-      Svd(Arena& arena, int threads, Index rows, Index cols, Index triplets)
+      Decomposition(Arena& arena, int threads, Index rows, Index cols, Index triplets)
           : team(arena, threads, std::max(rows, cols)), svd(arena, rows, cols, triplets, threads), left(arena.take<S>(rows * triplets)),
             right(arena.take<S>(cols * triplets)), sigma(arena.take<double>(triplets)), score(arena.take<double>(cols)),
             work(arena.take<std::int32_t>(cols)) {}
     };
     Workspace workspace;
-    const Svd room = detail::lay_out<Svd>(workspace, m, n, all);
+    const Decomposition room = detail::lay_out<Decomposition>(workspace, m, n, all);
     const Factor from(W);
     room.svd(from, room.left, room.right, room.sigma, room.team);
     for (Index k = 0; k < r; ++k) {
@@ -120,7 +120,7 @@ class Lost : public detail::LayerDoor<Lost<S, K>, S> {
     const Index k = std::max<Index>(1, Index(std::floor(options_.density * double(n))));
     columns_ = Buffer<std::int32_t>(k, 1);
     linalg::top_k(room.score, n, k, room.work, columns_.data());
-    dense_ = Parameter<S>("dense", m, k);
+    dense_ = Trainable<S>("dense", m, k);
     for (Index c = 0; c < k; ++c) from.load(0, m, columns_[c], 1, dense_.value.column(c), m);
   }
 
@@ -204,7 +204,7 @@ class Lost : public detail::LayerDoor<Lost<S, K>, S> {
   }
 
   LostOptions options_;
-  Parameter<S> A_, B_, dense_;
+  Trainable<S> A_, B_, dense_;
   Buffer<std::int32_t> columns_;
 };
 

@@ -27,8 +27,8 @@ class LowRank : public detail::LayerDoor<LowRank<S, K>, S> {
   LowRank(Index m, Index n, const LowRankOptions& options = {}) {
     detail::check_weight_shape(who, m, n);
     detail::check_rank(who, options.rank);
-    A_ = Parameter<S>("A", options.rank, n);
-    B_ = Parameter<S>("B", m, options.rank);
+    A_ = Trainable<S>("A", options.rank, n);
+    B_ = Trainable<S>("B", m, options.rank);
     const double deviation = std::pow(double(options.rank) * double(m + n), -0.25);
     detail::fill_gaussian(A_.value, deviation, options.seed, 0);
     detail::fill_gaussian(B_.value, deviation, options.seed, 1);
@@ -46,10 +46,10 @@ class LowRank : public detail::LayerDoor<LowRank<S, K>, S> {
   Index rows() const { return B_.value.rows(); }
   Index cols() const { return A_.value.cols(); }
   Index rank() const { return A_.value.rows(); }
-  Parameter<S>& A() { return A_; }
-  Parameter<S>& B() { return B_; }
-  const Parameter<S>& A() const { return A_; }
-  const Parameter<S>& B() const { return B_; }
+  Trainable<S>& A() { return A_; }
+  Trainable<S>& B() { return B_; }
+  const Trainable<S>& A() const { return A_; }
+  const Trainable<S>& B() const { return B_; }
 
   /// W <- B A, rounded once.
   template <class M>
@@ -99,7 +99,7 @@ class LowRank : public detail::LayerDoor<LowRank<S, K>, S> {
     b.weight_gradients(path, X, dY, H, &A_.gradient, &B_.gradient, room);
   }
 
-  Parameter<S> A_, B_;
+  Trainable<S> A_, B_;
 };
 
 }  // namespace lowrank

@@ -35,8 +35,8 @@ class Maestro : public detail::LayerDoor<Maestro<S, K>, S> {
     detail::check_weight_shape(who, w.rows, w.cols);
     full_ = std::min(w.rows, w.cols);
     kept_ = width_ = full_;
-    F_ = Parameter<S>("F", full_, w.cols);
-    C_ = Parameter<S>("C", w.rows, full_);
+    F_ = Trainable<S>("F", full_, w.cols);
+    C_ = Trainable<S>("C", w.rows, full_);
     tails_ = Buffer<double>(full_ + 1, 2);
     slots_ = Buffer<Index>(full_, 1);
     Workspace workspace;
@@ -48,8 +48,8 @@ class Maestro : public detail::LayerDoor<Maestro<S, K>, S> {
   /// Ranks that are left, of those that there were.
   Index kept() const { return kept_; }
   Index full() const { return full_; }
-  Parameter<S>& F() { return F_; }
-  Parameter<S>& C() { return C_; }
+  Trainable<S>& F() { return F_; }
+  Trainable<S>& C() { return C_; }
 
   /// The ranks that forward passes use from now on: 0 .. kept(). A pass at width 0 gives zero.
   void set_width(Index q) {
@@ -164,7 +164,7 @@ class Maestro : public detail::LayerDoor<Maestro<S, K>, S> {
     b.weight_gradients(path, X, dY, H, &F_.gradient, &C_.gradient, room);
   }
 
-  Parameter<S> F_, C_;
+  Trainable<S> F_, C_;
   Index full_ = 0, kept_ = 0, width_ = 0;
   Buffer<double> tails_;  // of F and C
   Buffer<Index> slots_;

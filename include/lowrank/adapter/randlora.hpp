@@ -40,8 +40,8 @@ class RandLora : public detail::AdapterDoor<RandLora<S, K>, S> {
     if (bases_ == nullptr) detail::bad_argument(who, "no bases", "a RandBases");
     if (bases_->larger() < larger() || bases_->smaller() < smaller())
       detail::bad_argument(who, detail::shape_text(m, n), "a weight of at most " + detail::shape_text(bases_->larger(), bases_->smaller()));
-    lambda_ = Parameter<S>("lambda", rank(), blocks());
-    gamma_ = Parameter<S>("gamma", blocks(), smaller());
+    lambda_ = Trainable<S>("lambda", rank(), blocks());
+    gamma_ = Trainable<S>("gamma", blocks(), smaller());
     for (Index i = 0; i < gamma_.value.size(); ++i) gamma_.value[i] = S(1 / double(smaller()));
   }
 
@@ -53,10 +53,10 @@ class RandLora : public detail::AdapterDoor<RandLora<S, K>, S> {
   double scale() const { return options_.alpha / double(rank()); }
   const RandLoraOptions& options() const { return options_; }
   const Bases& bases() const { return *bases_; }
-  Parameter<S>& lambda() { return lambda_; }
-  Parameter<S>& gamma() { return gamma_; }
-  const Parameter<S>& lambda() const { return lambda_; }
-  const Parameter<S>& gamma() const { return gamma_; }
+  Trainable<S>& lambda() { return lambda_; }
+  Trainable<S>& gamma() { return gamma_; }
+  const Trainable<S>& lambda() const { return lambda_; }
+  const Trainable<S>& gamma() const { return gamma_; }
 
   /// W <- round(W + factor change).
   template <class M>
@@ -269,7 +269,7 @@ class RandLora : public detail::AdapterDoor<RandLora<S, K>, S> {
   RandLoraOptions options_;
   std::shared_ptr<const Bases> bases_;
   Index m_, n_;
-  Parameter<S> lambda_, gamma_;
+  Trainable<S> lambda_, gamma_;
 };
 
 }  // namespace lowrank

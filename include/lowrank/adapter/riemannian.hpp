@@ -37,7 +37,7 @@ inline void solve_shifted(double* M, Index r, double eps, double* X, Index n) {
 template <class S, class K>
 void precondition(Lora<S, K>& lora, Workspace& workspace, double eps = 1e-2) {
   if (!(eps > 0) || !detail::is_finite(eps)) detail::bad_argument("lowrank::precondition", "eps = " + std::to_string(eps), "a positive number");
-  Parameter<S>&A = lora.A(), &B = lora.B();
+  Trainable<S>&A = lora.A(), &B = lora.B();
   if (!A.gradient.allocated() || !B.gradient.allocated())
     detail::bad_argument("lowrank::precondition", "gradients that were never made", "a backward pass before, and Train::Both");
   const Index r = lora.rank(), m = lora.rows(), n = lora.cols();

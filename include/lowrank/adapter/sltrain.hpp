@@ -46,12 +46,12 @@ class SlTrain : public detail::LayerDoor<SlTrain<S, K>, S> {
   double scale() const { return options_.alpha / double(rank()); }
   const SlTrainOptions& options() const { return options_; }
   const linalg::Support& support() const { return support_; }
-  Parameter<S>& A() { return A_; }
-  Parameter<S>& B() { return B_; }
-  Parameter<S>& values() { return values_; }
-  const Parameter<S>& A() const { return A_; }
-  const Parameter<S>& B() const { return B_; }
-  const Parameter<S>& values() const { return values_; }
+  Trainable<S>& A() { return A_; }
+  Trainable<S>& B() { return B_; }
+  Trainable<S>& values() { return values_; }
+  const Trainable<S>& A() const { return A_; }
+  const Trainable<S>& B() const { return B_; }
+  const Trainable<S>& values() const { return values_; }
 
   /// W <- s B A + S, rounded once.
   template <class M>
@@ -88,9 +88,9 @@ class SlTrain : public detail::LayerDoor<SlTrain<S, K>, S> {
       : options_(options), support_(std::move(support)) {
     detail::check_weight_shape(who, m, n);
     detail::check_rank(who, options.rank);
-    A_ = Parameter<S>("A", options.rank, n);
-    B_ = Parameter<S>("B", m, options.rank);
-    values_ = Parameter<S>("values", support_.entries(), 1);
+    A_ = Trainable<S>("A", options.rank, n);
+    B_ = Trainable<S>("B", m, options.rank);
+    values_ = Trainable<S>("values", support_.entries(), 1);
     detail::fill_uniform(A_.value, 1 / std::sqrt(double(n)), options.seed, 0);
     detail::fill_uniform(values_.value, 1 / std::sqrt(double(n)), options.seed, 1);
   }
@@ -157,7 +157,7 @@ class SlTrain : public detail::LayerDoor<SlTrain<S, K>, S> {
 
   SlTrainOptions options_;
   linalg::Support support_;
-  Parameter<S> A_, B_, values_;
+  Trainable<S> A_, B_, values_;
 };
 
 }  // namespace lowrank

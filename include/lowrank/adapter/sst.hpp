@@ -50,9 +50,9 @@ class Sst : public detail::LayerDoor<Sst<S, K>, S> {
     if (options_.round == 0) options_.round = std::uint64_t((k + options.rank - 1) / options.rank);
     U_ = Buffer<S>(w.rows, k);
     V_ = Buffer<S>(w.cols, k);
-    sigma_ = Parameter<S>("sigma", k, 1);
-    left_ = Parameter<S>("U", w.rows, options.rank);
-    right_ = Parameter<S>("V", w.cols, options.rank);
+    sigma_ = Trainable<S>("sigma", k, 1);
+    left_ = Trainable<S>("U", w.rows, options.rank);
+    right_ = Trainable<S>("V", w.cols, options.rank);
     active_ = Buffer<std::int32_t>(options.rank, 1);
     decompose(linalg::memory(View<const typename decltype(w)::Scalar>(w)));
     sample();
@@ -64,9 +64,9 @@ class Sst : public detail::LayerDoor<Sst<S, K>, S> {
   Index rank() const { return active_.size(); }
   /// The active columns, ascending.
   const Buffer<std::int32_t>& active() const { return active_; }
-  Parameter<S>& sigma() { return sigma_; }
-  Parameter<S>& left() { return left_; }
-  Parameter<S>& right() { return right_; }
+  Trainable<S>& sigma() { return sigma_; }
+  Trainable<S>& left() { return left_; }
+  Trainable<S>& right() { return right_; }
   const SstOptions& options() const { return options_; }
 
   /// After the optimizers' step t, from 1. editors: "sigma", "U" and "V".
@@ -192,14 +192,14 @@ class Sst : public detail::LayerDoor<Sst<S, K>, S> {
                  linalg::transposed(linalg::memory(std::as_const(V_))), linalg::memory(W), store);
   }
   void decompose(const linalg::Memory<const void>& W) {
-    struct Svd {
+    struct Decomposition {
       linalg::Team<S, K> team;
       linalg::TruncatedSvd<S, K> svd;
       double* sigma;
-      Svd(Arena& arena, int threads, Index m, Index n, Index k)
+      Decomposition(Arena& arena, int threads, Index m, Index n, Index k)
           : team(arena, threads, std::max(m, n)), svd(arena, m, n, k, threads), sigma(arena.take<double>(k)) {}
     };
-    const Svd room = detail::lay_out<Svd>(own_, rows(), cols(), full());
+    const Decomposition room = detail::lay_out<Decomposition>(own_, rows(), cols(), full());
     room.svd(Factor(W), U_.data(), V_.data(), room.sigma, room.team);
     for (Index l = 0; l < full(); ++l) sigma_.value[l] = S(room.sigma[l]);
   }
@@ -228,7 +228,7 @@ class Sst : public detail::LayerDoor<Sst<S, K>, S> {
 
   SstOptions options_;
   Buffer<S> U_, V_;
-  Parameter<S> sigma_, left_, right_;
+  Trainable<S> sigma_, left_, right_;
   Buffer<std::int32_t> active_;
   std::uint64_t draws_ = 0;
   Buffer<S> dense_;  // m x n, once there was a new decomposition

@@ -57,8 +57,8 @@ class Vera : public detail::AdapterDoor<Vera<S, K>, S> {
     if (bases_ == nullptr) detail::bad_argument(who, "no bases", "a VeraBases");
     if (bases_->B.rows() < m || bases_->A.cols() < n)
       detail::bad_argument(who, detail::shape_text(m, n), "a weight of at most " + detail::shape_text(bases_->B.rows(), bases_->A.cols()));
-    lambda_b_ = Parameter<S>("lambda_b", m, 1);
-    lambda_d_ = Parameter<S>("lambda_d", bases_->A.rows(), 1);
+    lambda_b_ = Trainable<S>("lambda_b", m, 1);
+    lambda_d_ = Trainable<S>("lambda_d", bases_->A.rows(), 1);
     for (Index k = 0; k < rank(); ++k) lambda_d_.value[k] = S(options.d_initial);
   }
 
@@ -66,10 +66,10 @@ class Vera : public detail::AdapterDoor<Vera<S, K>, S> {
   Index cols() const { return n_; }
   Index rank() const { return lambda_d_.value.rows(); }
   const VeraBases<S>& bases() const { return *bases_; }
-  Parameter<S>& lambda_b() { return lambda_b_; }
-  Parameter<S>& lambda_d() { return lambda_d_; }
-  const Parameter<S>& lambda_b() const { return lambda_b_; }
-  const Parameter<S>& lambda_d() const { return lambda_d_; }
+  Trainable<S>& lambda_b() { return lambda_b_; }
+  Trainable<S>& lambda_d() { return lambda_d_; }
+  const Trainable<S>& lambda_b() const { return lambda_b_; }
+  const Trainable<S>& lambda_d() const { return lambda_d_; }
 
   /// W <- round(W + factor change).
   template <class M>
@@ -149,7 +149,7 @@ class Vera : public detail::AdapterDoor<Vera<S, K>, S> {
   VeraOptions options_;
   std::shared_ptr<const VeraBases<S>> bases_;
   Index n_;
-  Parameter<S> lambda_b_, lambda_d_;
+  Trainable<S> lambda_b_, lambda_d_;
 };
 
 }  // namespace lowrank

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include <lowrank/core/view.hpp>
-#include <lowrank/optimizer/workspace.hpp>
+#include <lowrank/core/workspace.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace detail {

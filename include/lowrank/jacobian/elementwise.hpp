@@ -37,7 +37,9 @@ void multiply_add(Index n, const S* a, const S* b, const S* c, S* out) {
 
 /// y += a x
 template <class K, class S>
-void add(Index n, double a, const S* x, S* y) { K::combine(n, a, x, 1.0, y, y); }
+void add(Index n, double a, const S* x, S* y) {
+  K::combine(n, a, x, 1.0, y, y);
+}
 
 }  // namespace jacobian::detail
 }  // namespace lowrank

@@ -18,7 +18,8 @@ namespace jacobian {
 template <class A, class B>
 double kernel_alignment(const A& a, const B& b) {
   detail::check_batch("lowrank::jacobian::kernel_alignment", a.rows(), a.cols(), b.rows(), b.cols());
-  const auto x = a.template cast<double>(), y = b.template cast<double>();
+  const auto x = a.template cast<double>();
+  const auto y = b.template cast<double>();
   const double lengths = x.norm() * y.norm();
   return lengths > 0 ? x.cwiseProduct(y).sum() / lengths : 0;
 }

@@ -2,14 +2,14 @@
 //
 //   a = K s + k_ff,   (K, k_ff) = o = g_theta(phi),   da/ds = K,                    (Xie et al.: arXiv 2602.18312)
 //
-// so that the action Jacobian penalty |da/ds|_F^2 = |K|_F^2 needs no second derivative. A reference action is the caller's
-// to add to a. States s: k, actions a: m, generator outputs o, column-major one after another:
+// so that the action Jacobian penalty |da/ds|_F^2 = |K|_F^2 needs no second derivative. A reference action is the
+// caller's to add to a. States s: k, actions a: m, generator outputs o, column-major one after another:
 //
 //   full gain  rank = 0   K m x k, then k_ff                     m k + m numbers
 //   low rank   rank = r   U m x r, V k x r, then k_ff; K = U V^T (m + k) r + m numbers, |K|^2 = tr((U^T U)(V^T V))
 //
 // A generator that sees s as well has da/ds = K + (dK/ds) s + dk_ff/ds: LinearPolicyNet is then a model like any other,
-// whose full Jacobian a Penalty takes; its gain_penalty is the first term alone.
+// whose full Jacobian a Penalty takes; its own add_gradient penalises the first term alone.
 #pragma once
 
 #include <tuple>
@@ -29,11 +29,10 @@ struct LinearPolicy {
   template <class S>
   void act(const S* o, const S* s, S* a) const {
     const auto [K, U, V, ff] = parts(o);
-    const auto state = vector(s, states);
-    if (rank > 0)
-      vector(a, actions) = U * (V.transpose() * state) + ff;
-    else
-      vector(a, actions) = K * state + ff;
+    auto action = vector(a, actions);
+    action = ff;
+    for (Index j = 0; j < K.cols(); ++j) action += s[j] * K.col(j);
+    for (Index j = 0; j < rank; ++j) action += V.col(j).dot(vector(s, states)) * U.col(j);
   }
   /// do = (da/do)^T v and ds = (da/ds)^T v, overwritten.
   template <class S>
@@ -41,15 +40,18 @@ struct LinearPolicy {
     const auto [K, U, V, ff] = parts(o);
     auto [dK, dU, dV, dff] = parts(d_o);
     const auto state = vector(s, states), cotangent = vector(v, actions);
+    auto d_state = vector(ds, states);
     dff = cotangent;
-    if (rank > 0) {
-      const Vector<S> left = U.transpose() * cotangent, right = V.transpose() * state;
-      dU = cotangent * right.transpose();
-      dV = state * left.transpose();
-      vector(ds, states) = V * left;
-    } else {
-      dK = cotangent * state.transpose();
-      vector(ds, states) = K.transpose() * cotangent;
+    d_state.setZero();
+    for (Index j = 0; j < K.cols(); ++j) {
+      dK.col(j) = state[j] * cotangent;
+      d_state[j] = K.col(j).dot(cotangent);
+    }
+    for (Index j = 0; j < rank; ++j) {
+      const S left = U.col(j).dot(cotangent), right = V.col(j).dot(state);
+      dU.col(j) = right * cotangent;
+      dV.col(j) = left * state;
+      d_state += left * V.col(j);
     }
   }
   /// (da/do) o' + (da/ds) s'
@@ -58,10 +60,11 @@ struct LinearPolicy {
     const auto [K, U, V, ff] = parts(o);
     const auto [K1, U1, V1, ff1] = parts(o_dot);
     const auto state = vector(s, states), moved = vector(s_dot, states);
-    if (rank > 0)
-      vector(a, actions) = U1 * (V.transpose() * state) + U * (V1.transpose() * state + V.transpose() * moved) + ff1;
-    else
-      vector(a, actions) = K1 * state + K * moved + ff1;
+    auto action = vector(a, actions);
+    action = ff1;
+    for (Index j = 0; j < K.cols(); ++j) action += state[j] * K1.col(j) + moved[j] * K.col(j);
+    for (Index j = 0; j < rank; ++j)
+      action += V.col(j).dot(state) * U1.col(j) + (V1.col(j).dot(state) + V.col(j).dot(moved)) * U.col(j);
   }
   /// Gradient of <v, push> with respect to o (overwritten) and s (added to).
   template <class S>
@@ -70,33 +73,38 @@ struct LinearPolicy {
     const auto [K1, U1, V1, ff1] = parts(o_dot);
     auto [dK, dU, dV, dff] = parts(d_o);
     const auto state = vector(s, states), moved = vector(s_dot, states), cotangent = vector(v, actions);
+    auto d_state = vector(ds, states);
     dff.setZero();
-    if (rank > 0) {
-      const Vector<S> left = U.transpose() * cotangent, left1 = U1.transpose() * cotangent;
-      const Vector<S> right1 = V1.transpose() * state + V.transpose() * moved;
-      dU = cotangent * right1.transpose();
-      dV = state * left1.transpose() + moved * left.transpose();
-      vector(ds, states) += V * left1 + V1 * left;
-    } else {
-      dK = cotangent * moved.transpose();
-      vector(ds, states) += K1.transpose() * cotangent;
+    for (Index j = 0; j < K.cols(); ++j) {
+      dK.col(j) = moved[j] * cotangent;
+      d_state[j] += K1.col(j).dot(cotangent);
+    }
+    for (Index j = 0; j < rank; ++j) {
+      const S left = U.col(j).dot(cotangent), left1 = U1.col(j).dot(cotangent);
+      dU.col(j) = (V1.col(j).dot(state) + V.col(j).dot(moved)) * cotangent;
+      dV.col(j) = left1 * state + left * moved;
+      d_state += left1 * V.col(j) + left * V1.col(j);
     }
   }
   /// |K|_F^2; gradient += scale d|K|^2/do unless it is null.
   template <class S>
   double gain_square(const S* o, double scale, S* gradient) const {
     const auto [K, U, V, ff] = parts(o);
-    if (rank > 0) {
-      const Matrix<S> UU = U.transpose() * U, VV = V.transpose() * V;
-      if (gradient != nullptr) {
-        auto [dK, dU, dV, dff] = parts(gradient);
-        dU += S(2 * scale) * U * VV;
-        dV += S(2 * scale) * V * UU;
-      }
-      return double(UU.cwiseProduct(VV).sum());
+    if (rank == 0) {
+      if (gradient != nullptr) std::get<0>(parts(gradient)) += S(2 * scale) * K;
+      return double(K.squaredNorm());
     }
-    if (gradient != nullptr) std::get<0>(parts(gradient)) += S(2 * scale) * K;
-    return double(K.squaredNorm());
+    double sum = 0;
+    for (Index i = 0; i < rank; ++i)
+      for (Index j = 0; j < rank; ++j) {
+        const S uu = U.col(i).dot(U.col(j)), vv = V.col(i).dot(V.col(j));
+        sum += double(uu) * double(vv);
+        if (gradient == nullptr) continue;
+        auto [dK, dU, dV, dff] = parts(gradient);
+        dU.col(i) += S(2 * scale) * vv * U.col(j);
+        dV.col(i) += S(2 * scale) * uu * V.col(j);
+      }
+    return sum;
   }
   /// K, m x k.
   template <class S>
@@ -118,8 +126,8 @@ struct LinearPolicy {
     using Block = Eigen::Map<std::conditional_t<std::is_const_v<T>, const Matrix<S>, Matrix<S>>>;
     const Index full = rank > 0 ? 0 : states;
     T* tail = o + outputs() - actions;
-    return std::tuple(Block(o, full > 0 ? actions : 0, full), Block(o, actions, rank), Block(o + actions * rank, rank > 0 ? states : 0, rank),
-                      vector(tail, actions));
+    return std::tuple(Block(o, full > 0 ? actions : 0, full), Block(o, actions, rank),
+                      Block(o + actions * rank, rank > 0 ? states : 0, rank), vector(tail, actions));
   }
 };
 
@@ -137,10 +145,12 @@ class LinearPolicyNet {
     Index size = 0;
   };
 
-  LinearPolicyNet(Mlp<S, K> generator, LinearPolicy layer, Index context) : generator_(std::move(generator)), layer_(layer), context_(context) {
+  LinearPolicyNet(Mlp<S, K> generator, LinearPolicy layer, Index context)
+      : generator_(std::move(generator)), layer_(layer), context_(context) {
     const Index in = generator_.input_dim();
     if (generator_.output_dim() != layer.outputs())
-      lowrank::detail::bad_argument(who, "a generator of " + std::to_string(generator_.output_dim()) + " outputs", std::to_string(layer.outputs()));
+      lowrank::detail::bad_argument(who, "a generator of " + std::to_string(generator_.output_dim()) + " outputs",
+                                    std::to_string(layer.outputs()));
     if (in != context && in != context + layer.states)
       lowrank::detail::bad_argument(who, "a generator of " + std::to_string(in) + " inputs",
                                     std::to_string(context) + " or " + std::to_string(context + layer.states));
@@ -176,7 +186,8 @@ class LinearPolicyNet {
   void jvp(Cache& c, ConstBatch<S> T, Batch<S> A) const {
     generator_.jvp(c.generator, seen(T), batch(c.o_dot.data(), c.o_dot.rows(), c.size));
     for (Index b = 0; b < c.size; ++b)
-      layer_.push(o(c, b), s(c, b), &c.o_dot(0, b), T.data() + b * T.outerStride() + context_, A.data() + b * A.outerStride());
+      layer_.push(o(c, b), s(c, b), &c.o_dot(0, b), T.data() + b * T.outerStride() + context_,
+                  A.data() + b * A.outerStride());
   }
   void param_vjp(Cache& c, ConstBatch<S> V, Grads& g) const { add_gradient(c, V, 0, g); }
 
@@ -187,7 +198,8 @@ class LinearPolicyNet {
       const S* v = V.data() + b * V.outerStride();
       layer_.pull(o(c, b), s(c, b), v, &c.d_o(0, b), c.ds.data());
       c.ds.setZero();
-      layer_.mixed(o(c, b), s(c, b), &c.o_dot(0, b), G.data() + b * G.outerStride() + context_, v, &c.d_o2(0, b), c.ds.data());
+      layer_.mixed(o(c, b), s(c, b), &c.o_dot(0, b), G.data() + b * G.outerStride() + context_, v, &c.d_o2(0, b),
+                   c.ds.data());
       if (dX.cols() > 0) dX.col(b).tail(layer_.states) += c.ds;
     }
     const Batch<S> dz = batch(c.dz.data(), generator_.input_dim(), c.size);

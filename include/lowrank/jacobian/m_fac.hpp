@@ -1,4 +1,5 @@
-// M-FAC: products with an inverse empirical Fisher matrix of m gradients g_i (Frantar, Kurtic, Alistarh: arXiv 2107.03356),
+// M-FAC: products with an inverse empirical Fisher matrix of m gradients g_i (Frantar, Kurtic, Alistarh: arXiv
+// 2107.03356),
 //
 //   F = damp I + (1/m) sum_i g_i g_i^T,   F^-1 x = (x - G^T (m damp I + G G^T)^-1 G x) / damp,
 //
@@ -8,7 +9,8 @@
 //
 //   SlidingFisher  the last m gradients; push replaces the oldest. Memory D m + 2 m^2, push O(D m), the next product
 //                  factors once, O(m^3 / 3), and costs 2 D m.
-//   StaticFisher   given gradients, F approximated by its diagonal blocks (of all D parameters, or smaller): products and
+//   StaticFisher   given gradients, F approximated by its diagonal blocks (of all D parameters, or smaller): products
+//   and
 //                  the diagonal of F^-1, which pruning needs.
 #pragma once
 
@@ -66,8 +68,10 @@ struct Cholesky {
 
 inline void check_fisher(const char* who, Index dimension, Index gradients, double damp) {
   if (dimension < 1 || gradients < 1)
-    lowrank::detail::bad_argument(who, std::to_string(gradients) + " gradients of " + std::to_string(dimension), "one or more of each");
-  if (!(damp > 0) || !lowrank::detail::is_finite(damp)) lowrank::detail::bad_argument(who, "damp = " + std::to_string(damp), "a number > 0");
+    lowrank::detail::bad_argument(who, std::to_string(gradients) + " gradients of " + std::to_string(dimension),
+                                  "one or more of each");
+  if (!(damp > 0) || !lowrank::detail::is_finite(damp))
+    lowrank::detail::bad_argument(who, "damp = " + std::to_string(damp), "a number > 0");
 }
 
 }  // namespace detail
@@ -77,7 +81,11 @@ template <class S, class K = kernel::Best>
 class SlidingFisher {
  public:
   SlidingFisher(Index dimension, Index gradients, double damp)
-      : damp_(damp), G_(checked(dimension, gradients, damp), gradients), gram_(gradients, gradients), factor_(gradients), room_(gradients, 1) {}
+      : damp_(damp),
+        G_(checked(dimension, gradients, damp), gradients),
+        gram_(gradients, gradients),
+        factor_(gradients),
+        room_(gradients, 1) {}
 
   Index dimension() const { return G_.rows(); }
   Index gradients() const { return G_.cols(); }
@@ -116,9 +124,11 @@ class SlidingFisher {
   }
   template <class V>
   void check(const V& x, const char* what) const {
-    static_assert(std::is_same_v<typename std::remove_cvref_t<V>::Scalar, S>, "vectors have the scalar of the gradients");
+    static_assert(std::is_same_v<typename std::remove_cvref_t<V>::Scalar, S>,
+                  "vectors have the scalar of the gradients");
     if (x.size() != dimension() || (x.cols() != 1 && x.rows() != 1))
-      lowrank::detail::bad_shape((std::string("lowrank::jacobian::SlidingFisher::") + what).c_str(), x.rows(), x.cols(), dimension(), 1);
+      lowrank::detail::bad_shape((std::string("lowrank::jacobian::SlidingFisher::") + what).c_str(), x.rows(), x.cols(),
+                                 dimension(), 1);
   }
 
   double damp_;
@@ -150,14 +160,16 @@ class StaticFisher {
 
   /// F^-1 x, D x 1.
   Vector<S> multiply(const Vector<S>& x) const {
-    if (x.size() != G_.rows()) lowrank::detail::bad_shape("lowrank::jacobian::StaticFisher::multiply", x.size(), 1, G_.rows(), 1);
+    if (x.size() != G_.rows())
+      lowrank::detail::bad_shape("lowrank::jacobian::StaticFisher::multiply", x.size(), 1, G_.rows(), 1);
     Vector<S> y = x / S(damp_);
     std::vector<double> c(std::size_t(G_.cols()));
     for (std::size_t b = 0; b < factors_.size(); ++b) {
       const Index begin = Index(b) * block_, n = std::min(block_, G_.rows() - begin);
       for (Index i = 0; i < G_.cols(); ++i) c[std::size_t(i)] = detail::wide_dot<K>(n, &G_(begin, i), &x[begin]);
       factors_[b].solve(c.data());
-      for (Index i = 0; i < G_.cols(); ++i) K::combine(n, 1.0, &y[begin], -c[std::size_t(i)] / damp_, &G_(begin, i), &y[begin]);
+      for (Index i = 0; i < G_.cols(); ++i)
+        K::combine(n, 1.0, &y[begin], -c[std::size_t(i)] / damp_, &G_(begin, i), &y[begin]);
     }
     return y;
   }

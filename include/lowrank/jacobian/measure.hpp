@@ -1,7 +1,7 @@
-// Measures: how far the Jacobians of a batch are aligned, x by x. Nothing here is differentiated, so a vjp is enough: C of
-// them give all Jacobians. Called after forward on the cache; they allocate what they return.
+// Measures: how far the Jacobians of a batch are aligned, x by x. Nothing here is differentiated, so a vjp is enough: C
+// of them give all Jacobians. Called after forward on the cache; they allocate what they return.
 //
-//   centroid            mu = J^T w                    w: ones (Walker et al.: arXiv 2506.12284), or see centroid_cotangents
+//   centroid            mu = J^T w                    w: ones (arXiv 2506.12284), or centroid_cotangents()
 //   centroid alignment  <mu, x> / max(|mu| |x|, 1e-8)  signed; under cross entropy mu -> 0 at the optimum: see A
 //   Jacobian alignment  A = |J x| / (|J|_F |x|)        in [0, 1], 1 exactly when J = c x^T
 //   row alignment       cos(J_c, x), its smallest and largest over the rows
@@ -42,8 +42,8 @@ Matrix<typename M::Scalar> centroids(const M& model, typename M::Cache& cache, c
   return Q;
 }
 
-/// Which combination of outputs a centroid is of, y being the label: ones (the reference's), e_y, e_y - 1/C, or e_y minus
-/// the largest other output.
+/// Which combination of outputs a centroid is of, y being the label: ones (the reference's), e_y, e_y - 1/C, or e_y
+/// minus the largest other output.
 enum class CentroidOf { Ones, Label, LabelMinusMean, LabelMinusRunnerUp };
 
 /// C x B cotangents from outputs Y (C x B) and labels in [0, C); labels are not read for Ones.
@@ -52,11 +52,13 @@ Matrix<S> centroid_cotangents(CentroidOf kind, const Matrix<S>& Y, const std::ve
   const Index C = Y.rows(), B = Y.cols();
   if (kind == CentroidOf::Ones) return Matrix<S>::Ones(C, B);
   const char* who = "lowrank::jacobian::centroid_cotangents";
-  if (Index(labels.size()) != B) lowrank::detail::bad_argument(who, std::to_string(labels.size()) + " labels", std::to_string(B));
+  if (Index(labels.size()) != B)
+    lowrank::detail::bad_argument(who, std::to_string(labels.size()) + " labels", std::to_string(B));
   Matrix<S> W = Matrix<S>::Zero(C, B);
   for (Index b = 0; b < B; ++b) {
     const Index y = labels[std::size_t(b)];
-    if (y < 0 || y >= C) lowrank::detail::bad_argument(who, "label " + std::to_string(y), "0 to " + std::to_string(C - 1));
+    if (y < 0 || y >= C)
+      lowrank::detail::bad_argument(who, "label " + std::to_string(y), "0 to " + std::to_string(C - 1));
     W(y, b) = 1;
     if (kind == CentroidOf::LabelMinusMean) W.col(b).array() -= S(1) / S(C);
     if (kind == CentroidOf::LabelMinusRunnerUp && C > 1) {
@@ -88,8 +90,8 @@ Alignment alignment(const M& model, typename M::Cache& cache, const X& x, const 
   detail::check_batch("lowrank::jacobian::alignment", cotangents.rows(), cotangents.cols(), C, B);
   const auto J = jacobians(model, cache, B);
   Alignment a;
-  for (Vector<double>* v : {&a.centroid, &a.centroid_norm, &a.inner, &a.jacobian, &a.jacobian_norm, &a.row_min, &a.row_max,
-                            &a.first_component, &a.effective_rank})
+  for (Vector<double>* v : {&a.centroid, &a.centroid_norm, &a.inner, &a.jacobian, &a.jacobian_norm, &a.row_min,
+                            &a.row_max, &a.first_component, &a.effective_rank})
     *v = Vector<double>::Zero(B);
   const Spectrum spectrum(d, C);
   const auto ratio = [](double over, double under) { return under > 1e-8 ? over / under : 0.0; };

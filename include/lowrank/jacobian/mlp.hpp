@@ -5,11 +5,12 @@
 // W_l n_l x n_{l-1}, D_l = diag(s'(z_l)). The last layer is linear: logits, not probabilities. A layer with a right
 // factor has W = U V^T and is never multiplied out: every product goes through the factors, O((n + n') r) a sample.
 //
-// mixed_vjp is exact, second derivatives of s included. With u_l, p_l of the vjp of V (u_L = V, p_l = W_{l+1}^T u_{l+1},
-// u_l = s'(z_l) o p_l) and a_0 = G, beta_l = W_l a_{l-1}, a_l = s'(z_l) o beta_l,
+// mixed_vjp is exact, second derivatives of s included. With u_l, p_l of the vjp of V (u_L = V, p_l = W_{l+1}^T
+// u_{l+1}, u_l = s'(z_l) o p_l) and a_0 = G, beta_l = W_l a_{l-1}, a_l = s'(z_l) o beta_l,
 //
 //   dW_l += u_l a_{l-1}^T,   zeta_l = s''(z_l) o p_l o beta_l,
-//   delta_l = zeta_l + s'(z_l) o W_{l+1}^T delta_{l+1},   dW_l += delta_l h_{l-1}^T,  db_l += delta_l 1,  dX = W_1^T delta_1.
+//   delta_l = zeta_l + s'(z_l) o W_{l+1}^T delta_{l+1},   dW_l += delta_l h_{l-1}^T,  db_l += delta_l 1,  dX = W_1^T
+//   delta_1.
 //
 // The first line is defer_mixed, the second is sweep, which takes a loss's cotangent as delta_L as well. Where s is
 // piecewise linear zeta = 0 and the second line is the loss's alone. The products are linalg::gemm's: no result depends
@@ -27,8 +28,8 @@
 namespace lowrank::inline LOWRANK_ABI {
 namespace jacobian {
 
-/// One linear layer, or its gradient. Dense: weight n x m, right empty. Low rank: weight U n x r, right V m x r, W = U V^T.
-/// A bias of size 0: none.
+/// One linear layer, or its gradient. Dense: weight n x m, right empty. Low rank: weight U n x r, right V m x r, W = U
+/// V^T. A bias of size 0: none.
 template <class S>
 struct Layer {
   Matrix<S> weight, right = {};
@@ -51,14 +52,14 @@ struct MlpCache {
     Buffer<S> t, s, t_tangent;   // V^T h, U^T u, V^T a of a low-rank layer, r x B
   };
   std::vector<Stage> stages;
-  Buffer<S> ping, pong;         // widest x B
-  Buffer<S> product;            // as large as the largest weight
+  Buffer<S> ping, pong;  // widest x B
+  Buffer<S> product;     // as large as the largest weight
   Buffer<std::byte> scratch;
-  Index capacity = 0, size = 0; // samples
+  Index capacity = 0, size = 0;  // samples
   Index largest = 1;
   int threads = 1;
   enum class Left { Nothing, Forward, Vjp } left = Left::Nothing;  // by the last call
-  bool pending = false;         // zeta holds deferred second-order terms
+  bool pending = false;                                            // zeta holds deferred second-order terms
 
   linalg::Team<S, K> team() {
     Arena arena(scratch);
@@ -86,8 +87,10 @@ class Mlp {
       const std::string name = "layer " + std::to_string(l);
       if (k.weight.size() == 0) lowrank::detail::bad_argument(who, name + " empty", "a weight with rows and columns");
       if (k.low_rank() && k.right.cols() != k.weight.cols())
-        lowrank::detail::bad_argument(who, name + " with factors of rank " + std::to_string(k.weight.cols()) + " and " +
-                                               std::to_string(k.right.cols()), "one rank");
+        lowrank::detail::bad_argument(who,
+                                      name + " with factors of rank " + std::to_string(k.weight.cols()) + " and " +
+                                          std::to_string(k.right.cols()),
+                                      "one rank");
       if (k.bias.size() != 0 && k.bias.size() != k.outputs())
         lowrank::detail::bad_argument(who, name + " with a bias of " + std::to_string(k.bias.size()),
                                       std::to_string(k.outputs()) + " entries or none");
@@ -133,7 +136,8 @@ class Mlp {
 
   /// Memory for batches of up to `samples`; nothing is allocated later.
   Cache cache(Index samples, int threads = lowrank::detail::available_threads()) const {
-    if (samples < 1) lowrank::detail::bad_argument("lowrank::jacobian::Mlp::cache", std::to_string(samples), "a sample or more");
+    if (samples < 1)
+      lowrank::detail::bad_argument("lowrank::jacobian::Mlp::cache", std::to_string(samples), "a sample or more");
     Cache c;
     c.capacity = samples;
     c.threads = threads;
@@ -238,7 +242,8 @@ class Mlp {
   /// The first-order part of mixed_vjp; second-order terms are added to those that wait for the next sweep.
   void defer_mixed(Cache& c, ConstBatch<S> V, ConstBatch<S> G, Grads& grads) const {
     const char* name = "lowrank::jacobian::Mlp::mixed_vjp";
-    if (c.left != Cache::Left::Vjp) lowrank::detail::bad_argument(name, "a cache without vjp", "vjp(cache, V, Q) just before");
+    if (c.left != Cache::Left::Vjp)
+      lowrank::detail::bad_argument(name, "a cache without vjp", "vjp(cache, V, Q) just before");
     check_after_forward(name, c, V, output_dim());
     check_after_forward(name, c, G, input_dim());
     check_grads(name, grads);
@@ -248,16 +253,15 @@ class Mlp {
       const Layer<S>& k = layers_[std::size_t(l)];
       auto& stage = c.stages[std::size_t(l)];
       narrow_input(k, a, ld, stage.t_tangent.data(), c);
-      add_outer(k, grads[std::size_t(l)], stage.u.data(), k.outputs(), stage.s.data(), a, ld, stage.t_tangent.data(), c);
+      add_outer(k, grads[std::size_t(l)], stage.u.data(), k.outputs(), stage.s.data(), a, ld, stage.t_tangent.data(),
+                c);
       if (l + 1 == depth()) break;
       S* beta = (l % 2 == 0 ? c.ping : c.pong).data();
       const Index n = k.outputs() * c.size;
       widen_output(k, a, ld, stage.t_tangent.data(), beta, k.outputs(), c);
       if (stage.zeta.size() > 0) {
-        if (c.pending)
-          detail::multiply_add<K>(n, stage.curvature.data(), stage.p.data(), beta, stage.zeta.data());
-        else
-          detail::multiply<K>(n, stage.curvature.data(), stage.p.data(), beta, stage.zeta.data());
+        if (c.pending) detail::multiply_add<K>(n, stage.curvature.data(), stage.p.data(), beta, stage.zeta.data());
+        else detail::multiply<K>(n, stage.curvature.data(), stage.p.data(), beta, stage.zeta.data());
       }
       detail::multiply<K>(n, stage.slope.data(), beta, beta);
       a = beta;
@@ -283,7 +287,8 @@ class Mlp {
         narrow_output(k, delta, ld, s, c);
         add_outer(k, grads[std::size_t(l)], delta, ld, s, stage.input.data(), k.inputs(), stage.t.data(), c);
         if (k.bias.size() > 0)
-          for (Index b = 0; b < c.size; ++b) detail::add<K>(k.outputs(), 1, delta + b * ld, grads[std::size_t(l)].bias.data());
+          for (Index b = 0; b < c.size; ++b)
+            detail::add<K>(k.outputs(), 1, delta + b * ld, grads[std::size_t(l)].bias.data());
         if (l > 0 || dX.cols() > 0) widen_input(k, delta, ld, s, below, k.inputs(), c);
         delta = below;
       }
@@ -319,13 +324,15 @@ class Mlp {
   }
 
   void check(const Cache& c, Index samples) const {
-    if (Index(c.stages.size()) != depth()) lowrank::detail::bad_argument(who, "another model's cache", "one made by cache()");
+    if (Index(c.stages.size()) != depth())
+      lowrank::detail::bad_argument(who, "another model's cache", "one made by cache()");
     if (samples < 1 || samples > c.capacity)
       lowrank::detail::bad_argument(who, std::to_string(samples) + " samples",
                                     "1 to " + std::to_string(c.capacity) + ", what the cache was made for");
   }
   void check_after_forward(const char* name, const Cache& c, ConstBatch<S> x, Index rows) const {
-    if (c.left == Cache::Left::Nothing) lowrank::detail::bad_argument(name, "an empty cache", "forward(X, cache, Y) before");
+    if (c.left == Cache::Left::Nothing)
+      lowrank::detail::bad_argument(name, "an empty cache", "forward(X, cache, Y) before");
     detail::check_batch(name, x.rows(), x.cols(), rows, c.size);
   }
   void check_grads(const char* name, const Grads& g) const {

@@ -8,17 +8,18 @@
 //   mixed_vjp(cache, V, G, grads, dX) grads += grad_theta sum_b <v_b, J_b g_b>       penalties
 //                                     dX    += the same with respect to X, unless dX is empty
 //
-// A batch is features x samples, column-major, one sample a column: the memory of a row-major C array [sample][feature].
-// Models are const and may be shared by threads, each with a cache of its own. Every function is called after forward on
-// the same cache; mixed_vjp after the vjp of the same V, whose intermediate results it may take from the cache.
+// A batch is features x samples, column-major, one sample a column: the memory of a row-major C array
+// [sample][feature]. Models are const and may be shared by threads, each with a cache of its own. Every function is
+// called after forward on the same cache; mixed_vjp after the vjp of the same V, whose intermediate results it may take
+// from the cache.
 //
 // The smallest model is a struct with these members, or callables:
 //
 //   auto f = make_model<float, Cache, Grads>(d, C, Forward{[](ConstBatch<float> X, Cache& c, Batch<float> Y) { ... }},
 //                                            Vjp{...}, ParamVjp{...});
 //
-// Source of the one second-order operation: R. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6,
-// 1994; here on <v, J g> instead of a loss.
+// Source of the one second-order operation: R. Pearlmutter, Fast exact multiplication by the Hessian, Neural
+// Computation 6, 1994; here on <v, J g> instead of a loss.
 #pragma once
 
 #include <concepts>  // std::convertible_to
@@ -46,12 +47,18 @@ struct ConstBatch : Eigen::Map<const Matrix<S>, 0, Eigen::OuterStride<>> {
 };
 
 template <class S>
-Batch<S> batch(S* data, Index rows, Index cols) { return {data, rows, cols, Eigen::OuterStride<>(rows)}; }
+Batch<S> batch(S* data, Index rows, Index cols) {
+  return {data, rows, cols, Eigen::OuterStride<>(rows)};
+}
 template <class S>
-ConstBatch<S> batch(const S* data, Index rows, Index cols) { return {data, rows, cols, Eigen::OuterStride<>(rows)}; }
+ConstBatch<S> batch(const S* data, Index rows, Index cols) {
+  return {data, rows, cols, Eigen::OuterStride<>(rows)};
+}
 
 template <class S>
-Batch<S> no_batch() { return {nullptr, 0, 0, Eigen::OuterStride<>(0)}; }
+Batch<S> no_batch() {
+  return {nullptr, 0, 0, Eigen::OuterStride<>(0)};
+}
 
 /// A column-major matrix with storage, as a batch; throws std::invalid_argument when it is row-major.
 template <class M>
@@ -66,28 +73,35 @@ auto batch(M&& matrix) {
 }
 
 template <class M>
-concept VjpModel = requires { typename M::Scalar; typename M::Cache; } &&
+concept VjpModel = requires {
+  typename M::Scalar;
+  typename M::Cache;
+}
+&&requires(const M& m, typename M::Cache& cache, ConstBatch<typename M::Scalar> in, Batch<typename M::Scalar> out) {
+  { m.input_dim() } -> std::convertible_to<Index>;
+  { m.output_dim() } -> std::convertible_to<Index>;
+  m.forward(in, cache, out);
+  m.vjp(cache, in, out);
+};
+
+template <class M>
+concept JvpModel = VjpModel<M> &&
     requires(const M& m, typename M::Cache& cache, ConstBatch<typename M::Scalar> in, Batch<typename M::Scalar> out) {
-      { m.input_dim() } -> std::convertible_to<Index>;
-      { m.output_dim() } -> std::convertible_to<Index>;
-      m.forward(in, cache, out);
-      m.vjp(cache, in, out);
-    };
+  m.jvp(cache, in, out);
+};
 
 template <class M>
-concept JvpModel = VjpModel<M> && requires(const M& m, typename M::Cache& cache, ConstBatch<typename M::Scalar> in,
-                                           Batch<typename M::Scalar> out) { m.jvp(cache, in, out); };
+concept ParamModel = VjpModel<M> && requires {
+  typename M::Grads;
+} && requires(const M& m, typename M::Cache& cache, ConstBatch<typename M::Scalar> in, typename M::Grads& grads) {
+  m.param_vjp(cache, in, grads);
+};
 
 template <class M>
-concept ParamModel = VjpModel<M> && requires { typename M::Grads; } &&
-    requires(const M& m, typename M::Cache& cache, ConstBatch<typename M::Scalar> in, typename M::Grads& grads) {
-      m.param_vjp(cache, in, grads);
-    };
-
-template <class M>
-concept MixedModel = ParamModel<M> &&
-    requires(const M& m, typename M::Cache& cache, ConstBatch<typename M::Scalar> in, typename M::Grads& grads,
-             Batch<typename M::Scalar> out) { m.mixed_vjp(cache, in, in, grads, out); };
+concept MixedModel = ParamModel<M> && requires(const M& m, typename M::Cache& cache, ConstBatch<typename M::Scalar> in,
+                                               typename M::Grads& grads, Batch<typename M::Scalar> out) {
+  m.mixed_vjp(cache, in, in, grads, out);
+};
 
 /// A model that can put off the second half of mixed_vjp: defer_mixed leaves in the cache what still has to travel back
 /// through the layers, and one sweep takes it along with a loss's cotangent dY (C x B, or empty), for any number of
@@ -96,9 +110,9 @@ template <class M>
 concept DeferringModel = MixedModel<M> &&
     requires(const M& m, typename M::Cache& cache, ConstBatch<typename M::Scalar> in, typename M::Grads& grads,
              Batch<typename M::Scalar> out) {
-      m.defer_mixed(cache, in, in, grads);
-      m.sweep(cache, in, grads, out);
-    };
+  m.defer_mixed(cache, in, in, grads);
+  m.sweep(cache, in, grads, out);
+};
 
 // -- callables as a model -------------------------------------------------------------------------------------------
 
@@ -160,8 +174,9 @@ class CallableModel : public Parts... {
 /// f: R^inputs -> R^outputs from callables, in any order; Forward and Vjp are needed.
 template <class S, class Cache, class Grads = NoGrads, class... Parts>
 CallableModel<S, Cache, Grads, Parts...> make_model(Index inputs, Index outputs, Parts... parts) {
-  static_assert(VjpModel<CallableModel<S, Cache, Grads, Parts...>>,
-                "a model needs Forward{(X, cache, Y)} and Vjp{(cache, V, Q)}, with Batch<S> and ConstBatch<S> of its scalar");
+  static_assert(
+      VjpModel<CallableModel<S, Cache, Grads, Parts...>>,
+      "a model needs Forward{(X, cache, Y)} and Vjp{(cache, V, Q)}, with Batch<S> and ConstBatch<S> of its scalar");
   return {inputs, outputs, std::move(parts)...};
 }
 

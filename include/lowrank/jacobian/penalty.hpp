@@ -26,11 +26,11 @@ namespace jacobian {
 /// One call of add_gradient. Views that are not set: none.
 template <class S>
 struct PenaltyStep {
-  double weight = 1;                // of the penalty in the total loss
-  Draw draw = {};                   // random projections...
-  View<const S> projections = {};   // ...or these: C x (n B), block i of B columns being projection i of all samples
-  View<const S> loss = {};          // C x B, dl/dY: grad_theta l is added as well
-  View<S> input_gradient = {};      // d x B: weight dR/dX (+ J^T dl/dY) is added to it
+  double weight = 1;               // of the penalty in the total loss
+  Draw draw = {};                  // random projections...
+  View<const S> projections = {};  // ...or these: C x (n B), block i of B columns being projection i of all samples
+  View<const S> loss = {};         // C x B, dl/dY: grad_theta l is added as well
+  View<S> input_gradient = {};     // d x B: weight dR/dX (+ J^T dl/dY) is added to it
 };
 
 template <class Term, class Route = Analytic, class K = kernel::Best>
@@ -62,9 +62,10 @@ class Penalty {
   double add_gradient(const M& model, typename M::Cache& cache, const X& x, Grads& grads,
                       const PenaltyStep<typename M::Scalar>& step) {
     constexpr bool analytic = std::is_same_v<Route, Analytic>;
-    static_assert(!analytic || MixedModel<M>,
-                  "the penalty's gradient needs a second derivative: add mixed_vjp(cache, V, G, grads, dX) to the model, or "
-                  "pass FiniteDifference{.h = ...} to the Penalty (wrong where a step crosses a kink of ReLU)");
+    static_assert(
+        !analytic || MixedModel<M>,
+        "the penalty's gradient needs a second derivative: add mixed_vjp(cache, V, G, grads, dX) to the model, or "
+        "pass FiniteDifference{.h = ...} to the Penalty (wrong where a step crosses a kink of ReLU)");
     static_assert(analytic || ParamModel<M>, "FiniteDifference needs param_vjp(cache, V, grads) in the model");
     if constexpr (analytic ? MixedModel<M> : ParamModel<M>)
       return run<Ask::Gradient>(model, cache, batch(std::as_const(x)), &grads, step);
@@ -82,13 +83,16 @@ class Penalty {
     detail::check_batch(who, X.rows(), B, d, B);
     const bool given = step.projections.data != nullptr;
     if (given && (step.projections.rows != C || step.projections.cols == 0 || step.projections.cols % B != 0))
-      lowrank::detail::bad_argument(who, "projections " + lowrank::detail::shape_text(step.projections.rows, step.projections.cols),
-                                    std::to_string(C) + " rows and a multiple of " + std::to_string(B) + " columns");
+      lowrank::detail::bad_argument(
+          who, "projections " + lowrank::detail::shape_text(step.projections.rows, step.projections.cols),
+          std::to_string(C) + " rows and a multiple of " + std::to_string(B) + " columns");
     if (step.loss.data != nullptr) detail::check_batch(who, step.loss.rows, step.loss.cols, C, B);
-    if (step.input_gradient.data != nullptr) detail::check_batch(who, step.input_gradient.rows, step.input_gradient.cols, d, B);
+    if (step.input_gradient.data != nullptr)
+      detail::check_batch(who, step.input_gradient.rows, step.input_gradient.cols, d, B);
     const Index n = given ? step.projections.cols / B : detail::projections(who, projection_, C);
     const double factor = given ? double(C) / double(n) : detail::projection_factor(projection_, n, C);
-    const ConstBatch<S> loss = step.loss.data != nullptr ? ConstBatch<S>(batch(step.loss)) : ConstBatch<S>(no_batch<S>());
+    const ConstBatch<S> loss =
+        step.loss.data != nullptr ? ConstBatch<S>(batch(step.loss)) : ConstBatch<S>(no_batch<S>());
     const Batch<S> dX = step.input_gradient.data != nullptr ? batch(step.input_gradient) : no_batch<S>();
 
     constexpr bool one_by_one = Term::separable && !std::is_same_v<Route, FiniteDifference>;
@@ -111,7 +115,8 @@ class Penalty {
     if constexpr (one_by_one) {
       for (Index i = 0; i < n; ++i) {
         model.vjp(cache, v(i), q(0));
-        value += term_.template seeds<K>(Products<S>{X, piece.V + i * B * C, piece.Q, d, C, B, 1, factor}, step.weight, dX);
+        value +=
+            term_.template seeds<K>(Products<S>{X, piece.V + i * B * C, piece.Q, d, C, B, 1, factor}, step.weight, dX);
         if constexpr (ask == Ask::Gradient) detail::add_mixed(model, cache, v(i), ConstBatch<S>(q(0)), *grads, dX);
       }
     } else {
@@ -143,8 +148,12 @@ class Penalty {
   struct Pieces {
     S *V, *Q, *unused, *outputs, *shifted, *cotangent;
     Pieces(Arena& arena, Index d, Index C, Index B, Index n, Index kept)
-        : V(arena.take<S>(C * n * B)), Q(arena.take<S>(d * kept * B)), unused(arena.take<S>(d * B)), outputs(arena.take<S>(C * B)),
-          shifted(arena.take<S>(d * B)), cotangent(arena.take<S>(C * B)) {}
+        : V(arena.take<S>(C * n * B)),
+          Q(arena.take<S>(d * kept * B)),
+          unused(arena.take<S>(d * B)),
+          outputs(arena.take<S>(C * B)),
+          shifted(arena.take<S>(d * B)),
+          cotangent(arena.take<S>(C * B)) {}
     detail::DifferenceRoom<S> difference() const { return {shifted, cotangent, outputs, unused}; }
   };
 

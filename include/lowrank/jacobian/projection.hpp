@@ -37,8 +37,9 @@ inline Index projections(const char* who, const Projection& p, Index outputs) {
   if (p.law == Law::Exact) return outputs;
   if (p.n < 1) lowrank::detail::bad_argument(who, std::to_string(p.n) + " projections", "one or more");
   if (p.law == Law::Orthonormal && p.n > outputs)
-    lowrank::detail::bad_argument(who, std::to_string(p.n) + " orthonormal projections of " + std::to_string(outputs) + " outputs",
-                                  "at most as many as outputs");
+    lowrank::detail::bad_argument(
+        who, std::to_string(p.n) + " orthonormal projections of " + std::to_string(outputs) + " outputs",
+        "at most as many as outputs");
   return Index(p.n);
 }
 

@@ -1,10 +1,12 @@
-// The two routes to a penalty's gradient. Analytic: the model's mixed_vjp. FiniteDifference: two ordinary backward passes,
+// The two routes to a penalty's gradient. Analytic: the model's mixed_vjp. FiniteDifference: two ordinary backward
+// passes,
 //
 //   grad_theta <v, J(x) g> ~ (grad_theta <v, f(x + h g)> - grad_theta <v, f(x - h g)>) / (2h),
 //
-// for models with nothing but a parameter gradient. Smooth networks in double: relative error about 1e-10 at the default
-// step. ReLU: exact while no unit changes its sign between x - h g and x + h g, otherwise wrong by any amount (factors of
-// 10 to 30 were seen at h = 1e-3), which no test at run time can tell. Use double. Never chosen unless it is asked for.
+// for models with nothing but a parameter gradient. Smooth networks in double: relative error about 1e-10 at the
+// default step. ReLU: exact while no unit changes its sign between x - h g and x + h g, otherwise wrong by any amount
+// (factors of 10 to 30 were seen at h = 1e-3), which no test at run time can tell. Use double. Never chosen unless it
+// is asked for.
 #pragma once
 
 #include <lowrank/jacobian/elementwise.hpp>
@@ -29,7 +31,8 @@ struct DifferenceRoom {
 /// grads += grad_theta sum_b <v_b, J_b g_b>, dX likewise unless empty. The cache is left at a shifted point.
 template <class K, class M, class S>
 void central_difference(const FiniteDifference& route, const M& model, typename M::Cache& cache, ConstBatch<S> X,
-                        ConstBatch<S> V, ConstBatch<S> G, typename M::Grads& grads, Batch<S> dX, const DifferenceRoom<S>& room) {
+                        ConstBatch<S> V, ConstBatch<S> G, typename M::Grads& grads, Batch<S> dX,
+                        const DifferenceRoom<S>& room) {
   const Index d = X.rows(), B = X.cols(), C = V.rows();
   const Batch<S> shifted = batch(room.shifted, d, B), cotangent = batch(room.cotangent, C, B);
   const Batch<S> product = batch(room.product, d, B);
@@ -53,16 +56,16 @@ void central_difference(const FiniteDifference& route, const M& model, typename 
 
 /// grads += grad_theta <v, J g>; a model that can defer does.
 template <class M, class S>
-void add_mixed(const M& model, typename M::Cache& cache, ConstBatch<S> v, ConstBatch<S> g, typename M::Grads& grads, Batch<S> dX) {
-  if constexpr (DeferringModel<M>)
-    model.defer_mixed(cache, v, g, grads);
-  else
-    model.mixed_vjp(cache, v, g, grads, dX);
+void add_mixed(const M& model, typename M::Cache& cache, ConstBatch<S> v, ConstBatch<S> g, typename M::Grads& grads,
+               Batch<S> dX) {
+  if constexpr (DeferringModel<M>) model.defer_mixed(cache, v, g, grads);
+  else model.mixed_vjp(cache, v, g, grads, dX);
 }
 
 /// What is left after all add_mixed: deferred terms, and the loss unless it is empty. room: d x B.
 template <class K, class M, class S>
-void finish(const M& model, typename M::Cache& cache, ConstBatch<S> loss, typename M::Grads& grads, Batch<S> dX, S* room) {
+void finish(const M& model, typename M::Cache& cache, ConstBatch<S> loss, typename M::Grads& grads, Batch<S> dX,
+            S* room) {
   if constexpr (DeferringModel<M>) {
     model.sweep(cache, loss, grads, dX);
   } else if (loss.cols() > 0) {

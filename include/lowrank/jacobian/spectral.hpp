@@ -1,6 +1,7 @@
 // SpectralPenalty: R = mean_b |J_b|_2, the largest singular value, by power iteration on J^T J:
 //
-//   w <- J^T J w / |J^T J w| (k times),  sigma = |J w|,  v = J w / sigma,  dR/dtheta = mean_b grad_theta <v_b, J_b w_b>,
+//   w <- J^T J w / |J^T J w| (k times),  sigma = |J w|,  v = J w / sigma,  dR/dtheta = mean_b grad_theta <v_b, J_b
+//   w_b>,
 //
 // w and v held fixed (envelope theorem: exact at convergence; sigma is never above |J|_2). Cost: 2kS + 3S a step.
 // Yoshida, Miyato: Spectral norm regularization, arXiv 1705.10941, for weights; here for Jacobians.
@@ -34,15 +35,17 @@ class SpectralPenalty {
   template <JvpModel M, class Grads>
   double add_gradient(const M& model, typename M::Cache& cache, Index samples, Grads& grads,
                       const PenaltyStep<typename M::Scalar>& step) {
-    static_assert(MixedModel<M>,
-                  "the penalty's gradient needs a second derivative: add mixed_vjp(cache, V, G, grads, dX) to the model");
+    static_assert(
+        MixedModel<M>,
+        "the penalty's gradient needs a second derivative: add mixed_vjp(cache, V, G, grads, dX) to the model");
     using S = typename M::Scalar;
     const Index d = model.input_dim(), C = model.output_dim(), B = samples;
     if (step.loss.data != nullptr) detail::check_batch(who, step.loss.rows, step.loss.cols, C, B);
     if (step.input_gradient.data != nullptr)
       detail::check_batch(who, step.input_gradient.rows, step.input_gradient.cols, d, B);
     const Batch<S> dX = step.input_gradient.data != nullptr ? batch(step.input_gradient) : no_batch<S>();
-    const ConstBatch<S> loss = step.loss.data != nullptr ? ConstBatch<S>(batch(step.loss)) : ConstBatch<S>(no_batch<S>());
+    const ConstBatch<S> loss =
+        step.loss.data != nullptr ? ConstBatch<S>(batch(step.loss)) : ConstBatch<S>(no_batch<S>());
 
     const double value = iterate(model, cache, samples, step);
     Arena arena(workspace_);

@@ -17,9 +17,9 @@ namespace jacobian {
 /// q(i, b) = J_b^T v(i, b): projection i of sample b, contiguous. sum_i |q|^2 * factor ~ |J_b|_F^2.
 template <class S>
 struct Products {
-  ConstBatch<S> X;                         // inputs x samples
-  const S* V;                              // outputs x (count samples), block i being projection i of all samples
-  S* Q;                                    // inputs x (count samples)
+  ConstBatch<S> X;  // inputs x samples
+  const S* V;       // outputs x (count samples), block i being projection i of all samples
+  S* Q;             // inputs x (count samples)
   Index inputs, outputs, samples, count;
   double factor;
 
@@ -121,8 +121,8 @@ struct TargetMatrix {
   }
 };
 
-/// R = mean_b |J_b diag(input_scale)|_F^2: the action Jacobian penalty of a policy with mean action f(s). input_scale: d
-/// entries, 0 for inputs that are not to be looked at, 1/sd for raw states behind a normalisation.
+/// R = mean_b |J_b diag(input_scale)|_F^2: the action Jacobian penalty of a policy with mean action f(s). input_scale:
+/// d entries, 0 for inputs that are not to be looked at, 1/sd for raw states behind a normalisation.
 struct ActionJacobian {
   Vector<double> input_scale;
   static constexpr bool separable = true;
@@ -142,15 +142,16 @@ struct ActionJacobian {
   }
 };
 
-/// R = mean_b (1 - cos(mu_b, x_b)), mu = J^T w the centroid for the one cotangent w that is passed as explicit projection
-/// (ones in arXiv 2506.12284). Where |mu| |x| < 1e-8 the cosine counts as 0 and has no gradient.
+/// R = mean_b (1 - cos(mu_b, x_b)), mu = J^T w the centroid for the one cotangent w that is passed as explicit
+/// projection (ones in arXiv 2506.12284). Where |mu| |x| < 1e-8 the cosine counts as 0 and has no gradient.
 struct CentroidCosine {
   static constexpr bool separable = false;
 
   template <class K, class S>
   double seeds(const Products<S>& p, double gain, Batch<S> dX) const {
     if (p.count != 1)
-      lowrank::detail::bad_argument("lowrank::jacobian::CentroidCosine", std::to_string(p.count) + " projections", "one");
+      lowrank::detail::bad_argument("lowrank::jacobian::CentroidCosine", std::to_string(p.count) + " projections",
+                                    "one");
     const Index d = p.inputs;
     double sum = 0;
     for (Index b = 0; b < p.samples; ++b) {

@@ -35,10 +35,12 @@ concept Kernel = requires(Index n, const float* x, float* y) {
   { K::template lanes<float> } -> std::convertible_to<Index>;
   K::template gemm_tile<1>(n, x, x, n, n, y, n, true);
   K::adam(n, x, y, y, y, 0.9, 0.999, 1e-8);
+  K::rmsprop(n, x, y, y, 0.9, 1e-6);
   K::momentum(n, x, y, y, 0.9, 1.0, false);
   K::lion(n, x, y, y, 0.9, 0.99);
   K::update(n, y, x, 1.0, 1.0, 1.0);
   K::combine(n, 1.0, x, 0.0, x, y);
+  K::multiply(n, x, x, y);
   { K::sum_squares(n, x) } -> std::convertible_to<double>;
   { K::sum_abs(n, x) } -> std::convertible_to<double>;
   K::transpose(n, n, x, n, y, n);

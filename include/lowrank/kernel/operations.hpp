@@ -61,6 +61,18 @@ struct Operations {
     });
   }
 
+  /// v <- b v + (1-b) g^2;  out = g / (sqrt(v) + eps)
+  template <class S>
+  static void rmsprop(Index n, const S* g, S* v, S* out, double beta, double epsilon) {
+    const auto b = all<S>(beta), c = all<S>(1 - beta), eps = all<S>(epsilon);
+    sweep<S>(n, [&](Index i, auto part) LOWRANK_LAMBDA_INLINE {
+      const auto x = load(g + i, part);
+      const auto second = fma(c * x, x, b * load(v + i, part));
+      store(v + i, second, part);
+      store(out + i, x / (sqrt(second) + eps), part);
+    });
+  }
+
   /// m <- mu m + c g;  out = m, or g + mu m (Nesterov)
   template <class S>
   static void momentum(Index n, const S* g, S* m, S* out, double mu, double c, bool nesterov) {
@@ -105,6 +117,14 @@ struct Operations {
       });
   }
 
+  /// out = x o y
+  template <class S>
+  static void multiply(Index n, const S* x, const S* y, S* out) {
+    sweep<S>(n, [&](Index i, auto part) LOWRANK_LAMBDA_INLINE {
+      store(out + i, load(x + i, part) * load(y + i, part), part);
+    });
+  }
+
   /// sum of x_i^2 and of |x_i|: registers over at most 256 elements at a time, those sums added in double. A float sum
   /// that overflows comes out infinite, which is how a gradient whose square overflows is noticed.
   template <class S>
@@ -126,7 +146,8 @@ struct Operations {
     for (Index i = 0; i < n; ++i) y[i] += double(x[i]) * double(x[i]);
   }
 
-  /// dst (cols x rows, column-major, leading dimension ldd) <- src^T, src rows x cols column-major.
+  /// dst (cols x rows, column-major, leading dimension ldd) <- src^T, src rows x cols column-major. The columns of src may
+  /// lie pages apart, where no hardware looks ahead: the next ones are asked for while these are turned.
   template <class S>
   static void transpose(Index rows, Index cols, const S* src, Index lds, S* dst, Index ldd) {
     constexpr Index L = lanes<S>;
@@ -135,6 +156,8 @@ struct Operations {
         if (i0 + L <= rows && j0 + L <= cols) {
           V<S> x[L];
           for (Index j = 0; j < L; ++j) x[j] = V<S>::load(src + i0 + (j0 + j) * lds);
+          if (j0 + 2 * L <= cols)
+            for (Index j = 0; j < L; ++j) __builtin_prefetch(src + i0 + (j0 + L + j) * lds);
           kernel::transpose(x);
           for (Index i = 0; i < L; ++i) x[i].store(dst + j0 + (i0 + i) * ldd);
         } else {

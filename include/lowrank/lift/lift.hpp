@@ -7,6 +7,7 @@
 //   uses_gradient     phi is there: measure() fills it, limit() has the last word on it
 //   needs_core        R must survive next to N
 //   keeps_error       the projector's keep() writes error() (d x k), which is part of the next A
+//   uses_remainder    (optional) adds to U what remain(n, A, P R, out) makes of A and P R, block by block; R survives
 //
 //   TileSums measure(w, r, R, N, energy, phi)   per tile, before anything is written
 //   void limit(sums, gain, k, phi)              once, with the tiles' sums added in order

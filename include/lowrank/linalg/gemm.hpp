@@ -191,11 +191,16 @@ struct PackedBasis {
   void project(const A& a, Index j0, Index w, S* R, double* energy, const Scratch<S>& scratch) const {
     if (energy != nullptr) std::fill_n(energy, w, 0.0);
     for (Index k0 = 0; k0 < d; k0 += block_depth) {
-      const Index depth = std::min(block_depth, d - k0), ld = depth + stage_padding;
-      a.load(k0, depth, j0, w, scratch.stage, ld);
+      const Index depth = std::min(block_depth, d - k0);
+      Strided<S, K> block = a.in_place(k0, j0);
+      if (block.data == nullptr) {
+        block = {scratch.stage, 1, depth + stage_padding};
+        a.load(k0, depth, j0, w, scratch.stage, block.col_stride);
+      }
       if (energy != nullptr)
-        for (Index j = 0; j < w; ++j) energy[j] += K::sum_squares(depth, scratch.stage + j * ld);
-      detail::multiply<K>(r, w, depth, down + padded<K, S>(r) * k0, scratch.stage, 1, ld, R, r, k0 > 0, scratch.edge);
+        for (Index j = 0; j < w; ++j) energy[j] += K::sum_squares(depth, block.data + j * block.col_stride);
+      detail::multiply<K>(r, w, depth, down + padded<K, S>(r) * k0, block.data, 1, block.col_stride, R, r, k0 > 0,
+                          scratch.edge);
     }
   }
 

@@ -74,7 +74,7 @@ class TruncatedSvd {
     using Wide = detail::Widened<S, A>;
     const bool tall = d_ >= k_;
     const int exponent = exponent_of(a);
-    const double factor = std::ldexp(1.0, -exponent);
+    const double factor = exponent > nothing ? std::ldexp(1.0, -exponent) : 0.0;
     const Wide X{a, factor, tall ? Wide::Order::AsIs : Wide::Order::Transposed};
     const Wide Xt{a, factor, tall ? Wide::Order::Transposed : Wide::Order::AsIs};
 

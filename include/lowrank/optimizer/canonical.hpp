@@ -26,10 +26,10 @@ struct Canonical {
   }
 };
 
-/// Square matrices go right, as in GaLore.
+/// Square matrices go right, as in GaLore, unless SmallerLeft is asked for.
 inline Canonical canonical(Index rows, Index cols, Side side) {
   const bool right = side == Side::Right || (side == Side::Smaller && rows >= cols) ||
-                     (side == Side::Larger && rows < cols);
+                     (side == Side::Larger && rows < cols) || (side == Side::SmallerLeft && rows > cols);
   return {rows, cols, right};
 }
 

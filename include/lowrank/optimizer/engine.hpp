@@ -3,7 +3,7 @@
 //
 //   1 project   a due basis is renewed into the workspace; R = P^T A tile by tile, with every column's energy
 //   2 decide    not finite, or a square that overflows: nothing has changed, and the report says so
-//   3 rule      moments move to the new coordinates; N from R, per tile
+//   3 rule      moments move to the new coordinates; N from R, per tile, or from all of R where the rule needs it
 //   4 measure   lifts that scale the gradient need one norm over all tiles: partial sums, added in tile order
 //   5 write     W_J <- after (before W_J - lr gain (P coef_J + A_J diag(phi_J)))
 //
@@ -33,6 +33,42 @@ template <class P>
   requires requires { P::orthonormal; }
 constexpr bool orthonormal<P> = P::orthonormal;
 
+/// A rule that turns all of R into N at once (with workspace for it) and not tile by tile.
+template <class R>
+concept WholeRule = requires { typename R::Work; };
+/// A rule that wants whole columns in tiles of 64, also of a gradient that is not projected.
+template <class R>
+concept TileRule = requires { requires R::whole_tiles; };
+/// A lift that moves the weight along a function of A - P R.
+template <class L>
+concept UsesRemainder = requires { requires L::uses_remainder; };
+
+struct NoWork {};
+template <class R>
+struct RuleWork { using type = NoWork; };
+template <WholeRule R>
+struct RuleWork<R> { using type = typename R::Work; };
+
+/// W block <- after (before W - move U); `block` is room for m x n.
+template <class S, class K>
+void write_block(const linalg::Memory<void>& w, const linalg::RoundingKey& key, Index i0, Index m, Index j0, Index n,
+                 const S* U, Index ld, S* block, double move, const Decay& decay) {
+  if (w.dtype == DtypeOf<S>::value && w.row_stride == 1) {
+    for (Index j = 0; j < n; ++j)
+      K::update(m, w.template at<S>(i0, j0 + j), U + j * ld, move, decay.before, decay.after);
+    return;
+  }
+  if (w.dtype == DtypeOf<S>::value && w.col_stride == 1) {
+    K::transpose(m, n, U, ld, block, n);
+    for (Index i = 0; i < m; ++i)
+      K::update(n, w.template at<S>(i0 + i, j0), block + i * n, move, decay.before, decay.after);
+    return;
+  }
+  linalg::load_block<K>(w, i0, m, j0, n, block, m);
+  for (Index j = 0; j < n; ++j) K::update(m, block + j * m, U + j * ld, move, decay.before, decay.after);
+  linalg::store_block<K>(block, m, w, i0, m, j0, n, key);
+}
+
 template <class S, class ProjectorOptions, class RuleOptions, class LiftOptions, class K>
 class Engine {
   using Projector = ProjectorState<ProjectorOptions, S, K>;
@@ -42,35 +78,48 @@ class Engine {
   using Team = linalg::Team<S, K>;
 
   static constexpr Index tile = linalg::tile_columns;
+  static constexpr bool whole_rule = WholeRule<Rule>;
+  /// N lies in memory of its own, since R is read after it was made.
+  static constexpr bool beside = Lift::needs_core || UsesRemainder<Lift> || (whole_rule && (Lift::uses_gradient || Lift::keeps_error));
 
-  static_assert(!Projector::whole_gradient || (Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error),
+  static constexpr bool only_projects = Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error && !UsesRemainder<Lift>;
+  static_assert(!Projector::whole_gradient || only_projects,
                 "Identity keeps the whole gradient: there is nothing to scale or feed back; use BackProject{}");
-  static_assert(!TwoSided<Projector> || (Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error),
+  static_assert(!TwoSided<Projector> || only_projects,
                 "a two-sided projection has no columns to scale and keeps no error; use BackProject{}");
-  static_assert(orthonormal<Projector> || !(Lift::needs_core || Lift::keeps_error),
+  static_assert(orthonormal<Projector> || !(Lift::needs_core || Lift::keeps_error || UsesRemainder<Lift>),
                 "what the projection loses is A - P P^T A only for an orthonormal P, which Gaussian's is not; use "
                 "Subspace{}, or ChannelScale{}");
+  static_assert(!UsesRemainder<Lift> || !(Projector::whole_gradient || TwoSided<Projector>),
+                "a remainder needs a one-sided projection that loses something; use BackProject{}");
 
  public:
   /// The pieces a step cuts its workspace into; with a counting arena, how large it must be.
   struct Pieces {
     Team team;
     typename Projector::Work projection;
+    typename RuleWork<Rule>::type rule;
     linalg::TransportWork<S, K> transport;
-    S *core = nullptr, *direction = nullptr;  // R (r+8) x k; N r x k where R must survive
+    S *core = nullptr, *direction = nullptr;  // R (r+8) x k; N r x k where it has its own place
     S *tiles = nullptr, *phi = nullptr;       // r x 64 per thread; k
+    S* remainder = nullptr;                   // d x 64 per thread
     double* energy = nullptr;                 // k
     TileSums* sums = nullptr;                 // per tile
 
     Pieces(Arena& arena, const Projector& p, Index d, Index k, int threads) : team(arena, threads, std::max(d, k)) {
-      if constexpr (!Projector::whole_gradient) {
+      if constexpr (whole_rule) rule = typename Rule::Work(arena, p.core_rows(), p.core_cols(), threads);
+      if constexpr (Projector::whole_gradient) {
+        if (whole_rule) direction = arena.take<S>(d * k);
+        if (TileRule<Rule>) tiles = arena.take<S>(d * tile * threads);
+      } else {
         const Index r = p.core_rows();
         projection = typename Projector::Work(arena, p, threads);
         transport = linalg::TransportWork<S, K>(arena, r, threads);
         core = arena.take<S>((r + 8) * k);
-        if (Lift::needs_core) direction = arena.take<S>(r * k);
+        if (beside) direction = arena.take<S>(r * k);
         tiles = arena.take<S>(r * tile * threads);
         if (Lift::uses_gradient) phi = arena.take<S>(k);
+        if (UsesRemainder<Lift>) remainder = arena.take<S>(d * tile * threads);
         energy = arena.take<double>(k);
       }
       sums = arena.take<TileSums>((k + tile - 1) / tile);
@@ -133,9 +182,11 @@ class Engine {
 
     gain_ = rule_.gain();
     if constexpr (Lift::uses_projection) projector_.prepare_lift(work, p_.team);
+    if constexpr (whole_rule && !TwoSided<Projector>) rule_.direction(core, beside ? p_.direction : core, p_.rule, p_.team);
     if constexpr (TwoSided<Projector>) {
       const Index r = projector_.core_rows();
-      rule_.direction(core, r, core, r, 0, r, 0, r);
+      if constexpr (whole_rule) rule_.direction(core, core, p_.rule, p_.team);
+      else rule_.direction(core, r, core, r, 0, r, 0, r);
       for_tiles([&](Index t, Index j0, Index w, int slot) {
         (void)t;
         S* N = p_.tiles + slot * r * tile;
@@ -148,6 +199,7 @@ class Engine {
         p_.sums[t] = lift_.measure(w, projector_.core_rows(), core_at(j0), N, p_.energy + j0, p_.phi + j0);
       });
       lift_.limit(sum(), gain_, k_, p_.phi);
+      if (!Lift::uses_projection && write_rows()) return report;
       for_tiles([&](Index, Index j0, Index w, int slot) { write(j0, w, core_at(j0), direction_at(j0, slot), slot); });
     } else {
       for_tiles([&](Index, Index j0, Index w, int slot) {
@@ -175,14 +227,14 @@ class Engine {
   /// N_J: over R_J, beside it when R must survive, or in the thread's own tile when it is only measured.
   S* direction_at(Index j0, int slot) const {
     const Index r = projector_.core_rows();
-    if constexpr (Lift::needs_core) return p_.direction + j0 * r;
-    if constexpr (Lift::uses_gradient) return p_.tiles + slot * r * tile;
+    if constexpr (beside) return p_.direction + j0 * r;
+    if constexpr (Lift::uses_gradient && !whole_rule) return p_.tiles + slot * r * tile;
     return core_at(j0);
   }
   S* direction(Index j0, Index w, int slot) {
     const Index r = projector_.core_rows();
     S* N = direction_at(j0, slot);
-    rule_.direction(core_at(j0), r, N, r, 0, r, j0, w);
+    if constexpr (!whole_rule) rule_.direction(core_at(j0), r, N, r, 0, r, j0, w);
     return N;
   }
 
@@ -191,12 +243,22 @@ class Engine {
     S* phi = Lift::uses_gradient ? p_.phi + j0 : nullptr;
     if constexpr (Lift::uses_projection) {
       lift_.coefficients(projector_.core_rows(), w, R, N, phi);
-      projector_.lift(N, j0, w, slot, p_.projection, p_.team, [&](Index i0, Index m, Index j, Index n, S* U, Index ld) {
-        if constexpr (Lift::uses_gradient) {
+      [[maybe_unused]] S* rest = UsesRemainder<Lift> ? p_.remainder + slot * d_ * tile : nullptr;
+      if constexpr (UsesRemainder<Lift>) {
+        projector_.lift(R, j0, w, slot, p_.projection, p_.team, [&](Index i0, Index m, Index j, Index n, const S* U, Index ld) {
           a_.load_gradient(i0, m, j0 + j, n, scratch.stage, m);
           for (Index q = 0; q < n; ++q)
-            K::combine(m, double(phi[j + q]), scratch.stage + q * m, 1.0, U + q * ld, U + q * ld);
+            lift_.remain(m, scratch.stage + q * m, U + q * ld, rest + i0 + (j + q) * d_, gain_);
+        });
+      }
+      projector_.lift(N, j0, w, slot, p_.projection, p_.team, [&](Index i0, Index m, Index j, Index n, S* U, Index ld) {
+        if constexpr (Lift::uses_gradient) {
+          const auto A = gradient(i0, m, j0 + j, n, scratch.stage);
+          for (Index q = 0; q < n; ++q)
+            K::combine(m, double(phi[j + q]), A.data + q * A.col_stride, 1.0, U + q * ld, U + q * ld);
         }
+        if constexpr (UsesRemainder<Lift>)
+          for (Index q = 0; q < n; ++q) K::combine(m, 1.0, rest + i0 + (j + q) * d_, 1.0, U + q * ld, U + q * ld);
         update(i0, m, j0 + j, n, U, ld, scratch.stage);
       });
     } else {
@@ -208,6 +270,24 @@ class Engine {
         update(i0, m, j0, w, U, m, scratch.stage);
       }
     }
+  }
+
+  /// Where only the gradient moves the weight, tiles are no use: rows, if both are contiguous that way. False otherwise.
+  bool write_rows() {
+    constexpr Index piece = 1024, rows = 16;
+    if (a_.gradient.dtype != DtypeOf<S>::value || a_.gradient.col_stride != 1 || a_.scale != 1) return false;
+    if (w_.dtype != DtypeOf<S>::value || w_.col_stride != 1) return false;
+    const Decay decay = rule_.decay(step_.lr);
+    for_each((d_ + rows - 1) / rows, p_.team.threads(), [&](Index b, int slot) {
+      S* U = p_.team[slot].rows;
+      for (Index i = b * rows; i < std::min(d_, (b + 1) * rows); ++i)
+        for (Index j = 0; j < k_; j += piece) {
+          const Index n = std::min(piece, k_ - j);
+          K::multiply(n, a_.gradient.template at<S>(i, j), p_.phi + j, U);
+          K::update(n, w_.template at<S>(i, j), U, step_.lr * gain_, decay.before, decay.after);
+        }
+    });
+    return true;
   }
 
   // -- the whole gradient: two passes, or one when the caller knows the norm ---------------------------------------------
@@ -222,33 +302,49 @@ class Engine {
     ++steps;
     rule_.advance();
     gain_ = rule_.gain();
-    for_blocks([&](Index, Index i0, Index m, Index j0, Index w, int slot) {
-      const auto scratch = p_.team[slot];
-      S* N = scratch.rows;
-      const bool plain = a_.gradient.dtype == DtypeOf<S>::value && a_.gradient.row_stride == 1 && a_.scale == 1;
-      const S* A = plain ? a_.gradient.template at<S>(i0, j0) : scratch.stage;
-      if (!plain) a_.load_gradient(i0, m, j0, w, scratch.stage, m);
-      rule_.direction(A, plain ? a_.gradient.col_stride : m, N, m, i0, m, j0, w);
-      lift_.coefficients(m, w, N, N, nullptr);
-      update(i0, m, j0, w, N, m, scratch.stage);
-    });
+    if constexpr (whole_rule) {
+      for_tiles([&](Index, Index j0, Index w, int) { a_.load_gradient(0, d_, j0, w, p_.direction + j0 * d_, d_); });
+      rule_.direction(p_.direction, p_.direction, p_.rule, p_.team);
+      for_tiles([&](Index, Index j0, Index w, int slot) {
+        S* N = p_.direction + j0 * d_;
+        lift_.coefficients(d_, w, N, N, nullptr);
+        for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
+          update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
+      });
+    } else if constexpr (TileRule<Rule>) {
+      for_tiles([&](Index, Index j0, Index w, int slot) {
+        S* N = p_.tiles + slot * d_ * tile;
+        a_.load_gradient(0, d_, j0, w, N, d_);
+        rule_.direction(N, d_, N, d_, 0, d_, j0, w);
+        lift_.coefficients(d_, w, N, N, nullptr);
+        for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
+          update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
+      });
+    } else {
+      for_blocks([&](Index i0, Index m, Index j0, Index w, int slot) {
+        const auto scratch = p_.team[slot];
+        S* N = scratch.rows;
+        const auto A = gradient(i0, m, j0, w, scratch.stage);
+        rule_.direction(A.data, A.col_stride, N, m, i0, m, j0, w);
+        lift_.coefficients(m, w, N, N, nullptr);
+        update(i0, m, j0, w, N, m, scratch.stage);
+      });
+    }
     return report;
   }
 
   // -- shared -----------------------------------------------------------------------------------------------------------
 
-  /// W block <- after (before W - lr gain U).
+  /// A block of the gradient: where it lies, or loaded into `room`.
+  linalg::Strided<S, K> gradient(Index i0, Index m, Index j0, Index n, S* room) const {
+    const auto there = a_.gradient_in_place(i0, j0);
+    if (there.data != nullptr) return there;
+    a_.load_gradient(i0, m, j0, n, room, m);
+    return {room, 1, m};
+  }
+
   void update(Index i0, Index m, Index j0, Index n, const S* U, Index ld, S* block) {
-    const Decay decay = rule_.decay(step_.lr);
-    const double move = step_.lr * gain_;
-    if (w_.dtype == DtypeOf<S>::value && w_.row_stride == 1) {
-      for (Index j = 0; j < n; ++j)
-        K::update(m, w_.template at<S>(i0, j0 + j), U + j * ld, move, decay.before, decay.after);
-      return;
-    }
-    linalg::load_block<K>(w_, i0, m, j0, n, block, m);
-    for (Index j = 0; j < n; ++j) K::update(m, block + j * m, U + j * ld, move, decay.before, decay.after);
-    linalg::store_block<K>(block, m, w_, i0, m, j0, n, key_);
+    write_block<S, K>(w_, key_, i0, m, j0, n, U, ld, block, step_.lr * gain_, rule_.decay(step_.lr));
   }
 
   /// A square of this size fits the computing scalar. NaN and infinity do not.
@@ -263,8 +359,8 @@ class Engine {
       S* block = p_.team[slot].stage;
       for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
         const Index m = std::min(linalg::block_rows, d_ - i0);
-        a_.load_gradient(i0, m, j0, w, block, m);
-        for (Index j = 0; j < w; ++j) p_.sums[t].gradient += K::sum_squares(m, block + j * m);
+        const auto A = gradient(i0, m, j0, w, block);
+        for (Index j = 0; j < w; ++j) p_.sums[t].gradient += K::sum_squares(m, A.data + j * A.col_stride);
       }
     });
     return sum().gradient;
@@ -282,16 +378,20 @@ class Engine {
       f(t, t * tile, std::min(tile, k_ - t * tile), slot);
     });
   }
-  /// Blocks of at most 64 KiB, long in the contiguous direction.
+  /// Blocks long in the contiguous direction: threads share the matrix by 64 KiB, and f gets 4 KiB of it at a time, which
+  /// stay in the first-level cache between the rule and the update.
   template <class F>
   void for_blocks(const F& f) {
-    const Index budget = std::min<Index>(p_.team.block_size(), 16384);
-    const Index m = std::max<Index>(1, std::min(d_, budget));
-    const Index n = std::max<Index>(1, std::min({k_, budget / m, tile}));
+    constexpr Index shared = 16384, at_once = 1024;
+    const auto width = [](Index budget, Index m, Index n) { return std::clamp<Index>(budget / m, 1, n); };
+    const Index m = std::min(d_, shared), n = width(shared, m, k_);
     const Index down = (d_ + m - 1) / m, across = (k_ + n - 1) / n;
     for_each(down * across, p_.team.threads(), [&](Index b, int slot) {
-      const Index i0 = b % down * m, j0 = b / down * n;
-      f(b, i0, std::min(m, d_ - i0), j0, std::min(n, k_ - j0), slot);
+      const Index i0 = b % down * m, j0 = b / down * n, rows = std::min(m, d_ - i0), cols = std::min(n, k_ - j0);
+      const Index height = std::min(rows, at_once), wide = width(at_once, height, cols);
+      for (Index j = 0; j < cols; j += wide)
+        for (Index i = 0; i < rows; i += height)
+          f(i0 + i, std::min(height, rows - i), j0 + j, std::min(wide, cols - j), slot);
     });
   }
 

@@ -21,6 +21,9 @@ constexpr const char* tensor_type() {
   if constexpr (std::is_same_v<T, double>) return "F64";
   if constexpr (std::is_same_v<T, std::uint64_t>) return "U64";
   if constexpr (std::is_same_v<T, std::int32_t>) return "I32";
+  if constexpr (std::is_same_v<T, std::int8_t>) return "I8";
+  if constexpr (std::is_same_v<T, std::uint8_t>) return "U8";
+  if constexpr (std::is_same_v<T, Eigen::bfloat16>) return "BF16";
 }
 
 /// {"name": ..., option: value ...}; enums by their number.

@@ -15,6 +15,8 @@
 //   prepare_lift(work, team), lift(N, j0, w, slot, work, team, sink)                 U = P N in blocks
 //   keep(A, j0, w, R, E, slot, work, team)           E_J = A_J - P R_J for error feedback
 //
+// `static constexpr bool orthonormal = false` says that P^T P is not the identity: Residual and ErrorFeedback, which take
+// A - P R for what was lost, then do not compile.
 // Until commit() the state is const, so a step that turns out to be impossible leaves it as it was.
 #pragma once
 

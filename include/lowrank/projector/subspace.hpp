@@ -15,20 +15,24 @@
 
 namespace lowrank::inline LOWRANK_ABI {
 
-template <class S, class K>
-class ProjectorState<Subspace, S, K> : public detail::DenseProjector<Subspace, S, K> {
-  using Base = detail::DenseProjector<Subspace, S, K>;
+namespace detail {
+
+/// For options with the fields of Subspace.
+template <class Options, class S, class K>
+class BlockIteration : public DenseProjector<Options, S, K> {
+ protected:
+  using Base = DenseProjector<Options, S, K>;
   using typename Base::Source;
   using typename Base::Team;
 
  public:
   static constexpr Index oversampling = 8;
 
-  ProjectorState() = default;
-  ProjectorState(const Subspace& options, Index d, Index k) : Base("lowrank::Subspace", options, d, k, std::min(d, k)) {}
+  BlockIteration() = default;
+  BlockIteration(const char* who, const Options& options, Index d, Index k) : Base(who, options, d, k, std::min(d, k)) {}
 
   struct Work {
-    detail::DenseWork<S, K> dense;
+    DenseWork<S, K> dense;
     linalg::Orth<S, K> orth, orth_wide;
     S* wide = nullptr;       // d x l, l = r + 8 directions of a cold start
     S* gram = nullptr;       // l x l Ritz problem
@@ -36,7 +40,7 @@ class ProjectorState<Subspace, S, K> : public detail::DenseProjector<Subspace, S
     linalg::Eigh<double> eigh;
 
     Work() = default;
-    Work(Arena& arena, const ProjectorState& p, int)
+    Work(Arena& arena, const BlockIteration& p, int)
         : dense(arena, p.basis_.rows(), p.rank()),
           orth(arena, p.basis_.rows(), p.rank()),
           orth_wide(arena, p.basis_.rows(), p.width()),
@@ -56,7 +60,7 @@ class ProjectorState<Subspace, S, K> : public detail::DenseProjector<Subspace, S
   /// Rounding aside this does not happen; then the old basis stays.
   bool worse(double captured_energy, const Work& work) const { return captured_energy < work.dense.stale_energy; }
 
- private:
+ protected:
   Index width() const { return std::min({this->rank() + oversampling, this->basis_.rows(), this->k_}); }
 
   /// False when the old basis holds nothing of this gradient: there is nothing to start from.
@@ -114,7 +118,7 @@ class ProjectorState<Subspace, S, K> : public detail::DenseProjector<Subspace, S
 
   void project_all(const linalg::PackedBasis<S, K>& packed, const Source& a, S* R, const Team& team) const {
     const Index r = this->rank(), k = this->k_, tile = linalg::tile_columns;
-    detail::for_each((k + tile - 1) / tile, team.threads(), [&](Index t, int slot) {
+    for_each((k + tile - 1) / tile, team.threads(), [&](Index t, int slot) {
       packed.project(a, t * tile, std::min(tile, k - t * tile), R + t * tile * r, nullptr, team[slot]);
     });
   }
@@ -126,6 +130,16 @@ class ProjectorState<Subspace, S, K> : public detail::DenseProjector<Subspace, S
     if (total > 0) K::combine(r * k, 1 / std::sqrt(total), R, 0.0, R, R);
     return total;
   }
+};
+
+}  // namespace detail
+
+template <class S, class K>
+class ProjectorState<Subspace, S, K> : public detail::BlockIteration<Subspace, S, K> {
+ public:
+  ProjectorState() = default;
+  ProjectorState(const Subspace& options, Index d, Index k)
+      : detail::BlockIteration<Subspace, S, K>("lowrank::Subspace", options, d, k) {}
 };
 
 }  // namespace lowrank

@@ -28,11 +28,14 @@ class RuleState<AdamW, S, K> {
     detail::check_decay(who, options_.weight_decay);
   }
 
-  void advance() { ++steps_; }
+  void advance() {
+    ++steps_;
+    root_ = std::sqrt(correction(options_.beta2));
+  }
 
   void direction(const S* R, Index ldr, S* N, Index ldn, Index i0, Index m, Index j0, Index w) {
     const bool after = options_.epsilon == Epsilon::AfterCorrection;
-    const double eps = options_.eps * (after ? std::sqrt(correction(options_.beta2)) : 1.0);
+    const double eps = options_.eps * (after ? root_ : 1.0);
     detail::for_columns(R, ldr, N, ldn, i0, m, j0, w, first_.rows(), [&](const S* x, S* out, Index at, Index n) {
       K::adam(n, x, first_.data() + at, second_.data() + at, out, options_.beta1, options_.beta2, eps);
     });
@@ -82,6 +85,7 @@ class RuleState<AdamW, S, K> {
   AdamW options_;
   Buffer<S> first_, second_;
   std::uint64_t steps_ = 0;
+  double root_ = 1;  // sqrt(bc2) of the step in progress
 };
 
 }  // namespace lowrank

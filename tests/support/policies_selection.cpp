@@ -1,0 +1,43 @@
+#include <lowrank/lift/error_feedback.hpp>
+#include <lowrank/lift/frugal.hpp>
+#include <lowrank/lift/residual.hpp>
+#include <lowrank/projector/coordinates.hpp>
+#include <lowrank/projector/dct.hpp>
+#include <lowrank/projector/geodesic.hpp>
+#include <lowrank/projector/golore.hpp>
+#include <lowrank/projector/sara.hpp>
+#include <lowrank/rule/adamw.hpp>
+#include <lowrank/rule/sgd.hpp>
+#include <support/erased.hpp>
+#include <support/policies_parts.hpp>
+
+namespace support {
+
+using namespace lowrank;
+
+// Subspaces that are sampled or selected, and FRUGAL's lift.
+template <class S>
+std::vector<Policy<S>> selection_policies() {
+  const AdamW paper{.weight_decay = 0.1};
+  const auto dense = [](auto r, auto d, auto k, auto b) { return (d * r + 2 * k * r) * b; };
+  const auto index = [](auto r, auto, auto k, auto b) { return 2 * k * r * b + 4 * r; };
+  return {
+      policy<S>("random orthogonal", RandomOrthogonal{.seed = 7}, paper, BackProject{}, dense),
+      policy<S>("golore", Golore{.random_after = 4, .seed = 7}, paper, BackProject{}, dense),
+      policy<S>("subtrack", Geodesic{.seed = 7}, paper, Residual{.scale = 0.25},
+                [](auto r, auto d, auto k, auto b) { return (d * r + 2 * k * r) * b + b; }),
+      policy<S>("sara", Sara{.seed = 7}, paper, BackProject{}, dense),
+      policy<S>("coordinates, error feedback", Coordinates{}, paper, ErrorFeedback{},
+                [](auto r, auto d, auto k, auto b) { return (2 * k * r + d * k) * b + 4 * r; }),
+      policy<S>("frugal on sampled coordinates", Coordinates{.selection = Selection::Sampled, .seed = 7}, paper, Frugal{}, index),
+      policy<S>("frugal on the dct", Dct{.transport = Transport::Reset}, Sgd{.momentum = 0.9},
+                Frugal{.scale = 0.5, .remainder = Remainder::Sgd},
+                [](auto r, auto, auto k, auto b) { return k * r * b + 4 * r; }),
+      policy<S>("frugal", RandomOrthogonal{.transport = Transport::Reset, .seed = 7}, paper, Frugal{}, dense),
+  };
+}
+
+template std::vector<Policy<float>> selection_policies<float>();
+template std::vector<Policy<double>> selection_policies<double>();
+
+}  // namespace support
