@@ -18,18 +18,11 @@ namespace grokking {
 
 namespace jac = lowrank::jacobian;
 
-/// Small products are done before a second thread has woken up.
-inline int threads_for(Index weights, Index samples) {
-  return weights * samples > Index(1) << 24 ? lowrank::detail::available_threads() : 1;
-}
-
 template <class S>
 class MlpLearner {
  public:
   MlpLearner(jac::Mlp<S> net, Index samples)
-      : net_(std::move(net)),
-        cache_(net_.cache(samples, threads_for(net_.layers()[0].weight.size(), samples))),
-        grads_(net_.grads()) {}
+      : net_(std::move(net)), cache_(net_.cache(samples)), grads_(net_.grads()) {}
 
   /// Pairs of numbers become one-hot.
   Split<S> prepare(const Split<S>& split, Index p) const {

@@ -32,7 +32,7 @@ struct Settings {
   bool full = false, transformer = false;
   std::string images, labels, out = "grokking-out";
   Index seeds = 3, modulus = 23, hidden = 64;
-  double train_share = 0.5, weight_decay = -1;
+  double train_share = 0.7, weight_decay = -1;
   Index steps = -1;
   double lambda = -1, lr = -1;
 };
@@ -177,7 +177,7 @@ int run(const Settings& s) {
         });
   }
   const Index p = s.modulus;
-  const Plan plan{.steps = 3000, .eval_every = 25, .lr = 1e-3, .lambda = 1e-3, .level = 5};
+  const Plan plan{.steps = 3000, .eval_every = 25, .lr = 3e-3, .lambda = 1e-3, .level = 5};
   const lowrank::AdamW rule{.beta2 = 0.98, .weight_decay = decay >= 0 ? decay : 1.0};
   const auto task = [&](std::uint64_t seed) { return modular_addition<float>(p, s.train_share, seed); };
   if (s.transformer)
