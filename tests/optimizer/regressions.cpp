@@ -81,7 +81,7 @@ TEST_CASE("The gradient comes back in the projected shape (unsloth 10878): ours 
 
 TEST_CASE("The first step after a resume makes a new basis (ms-swift 10161), or forgets the step count (DCT-AdamW)", "[regression]") {
   const Folder folder("regression");
-  for (const auto& policy : policies<double>()) {
+  for (const auto& policy : tilewise_policies<double>()) {
     if (!policy.projected) continue;
     INFO(policy.name);
     Placed<double> w(random_matrix(rows, cols, 3), Order::Columns);
@@ -113,7 +113,7 @@ TEST_CASE("A random basis fills the checkpoint (peft 3227): ours saves its seed 
 
 TEST_CASE("NaN where a norm was promised (GaLore 26, 58): skipped as well, nothing poisoned", "[regression]") {
   // a finite grad_norm replaces the test of the gradient; a wrong one must not let NaN into basis and moments
-  for (const auto& policy : policies<float>()) {
+  for (const auto& policy : tilewise_policies<float>()) {
     if (!policy.projected) continue;  // without a projection the caller's word is all there is
     for (int before = 0; before < 3; ++before) {
       INFO(policy.name << " after " << before << " steps");
@@ -176,7 +176,7 @@ TEST_CASE("The scheduler steps twice (ms-swift 10143): the rate belongs to the s
 
 TEST_CASE("A first gradient of zeros makes NaN of the power iteration (ISTA 1.1.15): ours waits for one that is not", "[regression]") {
   const MatrixXd zero = MatrixXd::Zero(rows, cols);
-  for (const auto& policy : policies<double>()) {
+  for (const auto& policy : tilewise_policies<double>()) {
     INFO(policy.name);
     Placed<double> w(random_matrix(rows, cols, 3), Order::Columns);
     const MatrixXd start = w.values();

@@ -38,7 +38,7 @@ MatrixXd basis(const Stepper<double>& optimizer, const std::string& name, Index 
 
 TEST_CASE("Norm, captured energy and drift of every projected step", "[optimizer]") {
   const Index d = 30, k = 44;
-  for (const auto& policy : policies<double>()) {
+  for (const auto& policy : tilewise_policies<double>()) {
     const bool random = policy.name.starts_with("apollo") || policy.name.starts_with("gaussian");
     if (!policy.projected || (random && policy.name != "apollo on a subspace")) continue;  // tests/projector/gaussian.cpp
     for (const Side side : {Side::Left, Side::Right}) {

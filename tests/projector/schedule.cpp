@@ -44,7 +44,7 @@ TEST_CASE("Smaller and Larger are Left or Right by shape alone; squares go right
     Index rows, cols;
     Side smaller, larger;
   };
-  for (const auto& policy : policies<double>()) {
+  for (const auto& policy : tilewise_policies<double>()) {
     if (!policy.projected || policy.name == "two-sided svd") continue;
     for (const Row& row : {Row{30, 18, Side::Right, Side::Left}, Row{18, 30, Side::Left, Side::Right}, Row{20, 20, Side::Right, Side::Left}}) {
       INFO(policy.name << ", " << row.rows << " x " << row.cols);
@@ -70,7 +70,7 @@ TEST_CASE("Smaller and Larger are Left or Right by shape alone; squares go right
 
 TEST_CASE("GaLore, Fira, APOLLO renew at 1, T+1, 2T+1; DCT-AdamW at 1, T, 2T", "[projector]") {
   using Steps = std::vector<std::uint64_t>;
-  for (const auto& policy : policies<double>()) {
+  for (const auto& policy : tilewise_policies<double>()) {
     if (!policy.projected) continue;
     INFO(policy.name);
     Placed<double> w(random_matrix(30, 40, 3), Order::Columns);
@@ -123,7 +123,7 @@ TEST_CASE("Drift calls for a refresh until one happens", "[projector]") {
 }
 
 TEST_CASE("A rank beyond the dimension is the dimension, openly and whatever side", "[projector]") {
-  for (const auto& policy : policies<double>()) {
+  for (const auto& policy : tilewise_policies<double>()) {
     if (!policy.projected) continue;
     const bool index = policy.name.starts_with("dct"), both = policy.name == "two-sided svd";
     for (const auto& [rows, cols] : {std::pair<Index, Index>{9, 14}, {14, 9}, {9, 9}})
