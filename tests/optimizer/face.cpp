@@ -2,7 +2,7 @@
 // allocated, and that an Optimizer is a value.
 #include <support/catch.hpp>
 #include <support/placed.hpp>
-#include <support/stepper.hpp>
+#include <support/tilewise.hpp>
 
 #include <lowrank/lift/residual.hpp>
 #include <lowrank/optimizer.hpp>

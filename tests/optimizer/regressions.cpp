@@ -6,7 +6,7 @@
 #include <support/catch.hpp>
 #include <support/folder.hpp>
 #include <support/placed.hpp>
-#include <support/stepper.hpp>
+#include <support/tilewise.hpp>
 
 #include <lowrank/optimizer.hpp>
 #include <lowrank/projector/subspace.hpp>

@@ -3,7 +3,7 @@
 
 #include <support/catch.hpp>
 #include <support/placed.hpp>
-#include <support/stepper.hpp>
+#include <support/tilewise.hpp>
 
 using namespace support;
 using Eigen::MatrixXd;

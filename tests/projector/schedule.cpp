@@ -1,7 +1,7 @@
 // Sides and dates of all projectors: the tables of the published codes, square matrices and ranks beyond them included.
 #include <support/catch.hpp>
 #include <support/placed.hpp>
-#include <support/stepper.hpp>
+#include <support/tilewise.hpp>
 
 #include <lowrank/projector/projector.hpp>
 

@@ -1,4 +1,5 @@
 #include <support/policies_parts.hpp>
+#include <support/tilewise.hpp>
 
 namespace support {
 

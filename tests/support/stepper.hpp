@@ -66,11 +66,6 @@ struct Policy {
 template <class S>
 const std::vector<Policy<S>>& policies();
 
-/// Those of policies() whose rule works tile by tile on a basis or on the whole gradient: what tests assume that do the
-/// algebra of a step again. Whole optimizers, rules on all of R and selections have tests of their own.
-template <class S>
-std::vector<Policy<S>> tilewise_policies();
-
 /// The scalars of the list. Under the sanitizers float alone: the same templates, and half of a long compilation.
 #if defined(LOWRANK_TEST_FLOAT_ONLY)
 #define LOWRANK_TEST_SCALARS float
