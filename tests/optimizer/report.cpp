@@ -88,7 +88,7 @@ TEST_CASE("Without a projection everything is captured, nothing drifts and nothi
 }
 
 TEST_CASE("A gradient of zeros has no energy to capture and has not drifted", "[optimizer]") {
-  for (const auto& policy : policies<double>()) {
+  for (const auto& policy : tilewise_policies<double>()) {
     if (!policy.projected || policy.name.find("error feedback") != std::string::npos) continue;
     INFO(policy.name);
     Placed<double> w(random_matrix(30, 44, 3), Order::Columns);
