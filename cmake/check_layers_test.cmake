@@ -38,3 +38,5 @@ check(svd "costs every user" ${include}/linalg/orth.hpp "#include <Eigen/SVD>\n"
 check(isa "decides by" ${include}/linalg/orth.hpp "#ifdef X\n#elif defined(__AVX512F__)\n#endif\n")
 check(new "allocates" ${include}/linalg/orth.hpp "int* p = new int[3];\n")
 check(malloc "allocates" ${include}/rule/rule.hpp "void* p = std::malloc(3);\n")
+check(shared "shares memory" ${include}/rule/rule.hpp "auto p = std::make_shared<int>(3);\n")
+check(bases clean ${include}/exchange/peft.hpp "auto p = std::make_shared<int>(3);\n")
