@@ -19,6 +19,7 @@
 #include <unistd.h>  // getpid
 
 #include <lowrank/core/abi.hpp>
+#include <lowrank/io/read_file.hpp>
 
 static_assert(std::endian::native == std::endian::little, "GGUF files read here are little-endian, and so must the machine be");
 
@@ -67,14 +68,7 @@ inline std::uint64_t align_up(std::uint64_t x, std::uint64_t to) { return (x + t
 class Gguf {
  public:
   static Gguf read(const std::filesystem::path& path) {
-    std::ifstream file(path, std::ios::binary);
-    std::error_code error;
-    const auto size = std::filesystem::file_size(path, error);
-    if (!file || error || std::filesystem::is_directory(path, error)) throw std::runtime_error(path.string() + ": cannot be read");
-    std::vector<std::byte> bytes(size);
-    file.read(reinterpret_cast<char*>(bytes.data()), std::streamsize(size));
-    if (std::uint64_t(file.gcount()) != size) throw std::runtime_error(path.string() + ": cannot be read to its end");
-    return parse(std::move(bytes), path.string());
+    return parse(detail::read_file(path), path.string());
   }
   static Gguf parse(std::vector<std::byte> bytes, const std::string& origin) {
     Gguf file;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <lowrank/core/abi.hpp>
+#include <lowrank/io/read_file.hpp>
 
 static_assert(std::endian::native == std::endian::little, "the files read here are little-endian, and so must the machine be");
 
@@ -171,13 +172,7 @@ inline Npy Npy::parse(std::span<const std::byte> bytes, const std::string& origi
 }
 
 inline Npy Npy::read(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);
-  if (!file || error || std::filesystem::is_directory(path, error)) throw std::runtime_error(path.string() + ": cannot be read");
-  std::vector<std::byte> bytes(size);
-  file.read(reinterpret_cast<char*>(bytes.data()), std::streamsize(size));
-  if (std::uint64_t(file.gcount()) != size) throw std::runtime_error(path.string() + ": cannot be read to its end");
+  std::vector<std::byte> bytes = detail::read_file(path);
   return parse(bytes, path.string());
 }
 

@@ -19,6 +19,7 @@
 #include <unistd.h>  // fsync
 
 #include <lowrank/io/json.hpp>
+#include <lowrank/io/read_file.hpp>
 
 static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian, and so must the machine be");
 
@@ -66,14 +67,7 @@ class Safetensors {
 
   /// Reads and checks the whole file.
   static Safetensors read(const std::filesystem::path& path) {
-    std::ifstream file(path, std::ios::binary);
-    std::error_code error;
-    const auto size = std::filesystem::file_size(path, error);
-    if (!file || error || std::filesystem::is_directory(path, error)) throw std::runtime_error(path.string() + ": cannot be read");
-    std::vector<std::byte> bytes(size);
-    file.read(reinterpret_cast<char*>(bytes.data()), std::streamsize(size));
-    if (std::uint64_t(file.gcount()) != size) throw std::runtime_error(path.string() + ": cannot be read to its end");
-    return parse(std::move(bytes), path.string());
+    return parse(detail::read_file(path), path.string());
   }
   /// The same from memory; `origin` is named in errors.
   static Safetensors parse(std::vector<std::byte> bytes, const std::string& origin) {
