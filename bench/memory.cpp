@@ -5,10 +5,14 @@
 //   workspace  what it says a step needs and forgets; a Fleet shares one among all matrices
 //   peak       how much the resident set grew at most over weight and gradient, during construction and three steps
 //
+// accumulate: the same of one step of four micro-batches, between refreshes, beyond state and workspace: what gathering the
+// gradients takes when they are summed, and when only what GaLore projects of them is.
+//
 // The same for the equations in plain Eigen, which are handed their basis and never have to find one. The resident set is
 // read where the system tells it (Linux); the time is that of one step.
 #include <cstdio>
 #include <cstring>
+#include <optional>
 
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -107,6 +111,38 @@ void add_naive(const std::string& what, const Shape& s, const Formula& formula, 
   }, [method](auto& optimizer, Matrix<>& W, const Matrix<>& G) { (optimizer.*method)(W, G); });
 }
 
+enum class Gather { Gradients, Projections };
+
+void add_accumulation(const Shape& s, Gather gather) {
+  const bool projections = gather == Gather::Projections;
+  for (const int threads : thread_counts())
+    add(with_rank("accumulate", s.r) + "/" + shape(s.d, s.k) + (projections ? "/projections" : "/gradients"), threads, [=]() -> Case {
+      struct State {
+        Matrix<> W, G, sum;
+        std::optional<lowrank::Optimizer<float, lowrank::Subspace, lowrank::AdamW>> optimizer;
+      };
+      const auto x = std::make_shared<State>();
+      x->W = random_matrix(s.d, s.k, 1);
+      x->G = random_matrix(s.d, s.k, 2);
+      x->optimizer.emplace(lowrank::galore(x->W, {.rank = s.r, .refresh_every = 1000}));
+      x->optimizer->step(x->W, x->G, {.lr = double(naive_lr)});
+      Case row;
+      row.run = [=] {
+        if (!projections) x->sum.setZero(s.d, s.k);
+        for (int i = 0; i < 4; ++i) {
+          if (projections) x->optimizer->accumulate(x->G, 0.25);
+          else x->sum += 0.25f * x->G;
+        }
+        if (projections) x->optimizer->step(x->W, {.lr = double(naive_lr)});
+        else x->optimizer->step(x->W, x->sum, {.lr = double(naive_lr)});
+      };
+      const double peak = peak_growth(row.run);
+      if (peak >= 0) row.counters["peak_MB"] = 1e-6 * peak;
+      row.counters["formula_MB"] = 4e-6 * double(projections ? s.r * s.k : s.d * s.k);
+      return row;
+    })->Iterations(1);
+}
+
 void add_shape(const Shape& s) {
   using Naive = NaiveLowRank<Eigen::ColMajor>;
   const double d = double(s.d), k = double(s.k), r = double(s.r);
@@ -139,6 +175,20 @@ void add_shape(const Shape& s) {
   add_recipe(with_rank("dct_adamw_error_feedback", s.r), s, {2 * k * r + d * k, 4 * r}, [=](const Matrix<>& W) {
     return lowrank::dct_adamw<lowrank::ErrorFeedback>(W, {.rank = rank});
   });
+  const double groups = std::ceil(d / 256) * k;
+  add_recipe(with_rank("dct_adamw_error_feedback_8bit", s.r), s, {2 * k * r + 2 * groups, 4 * r + d * k}, [=](const Matrix<>& W) {
+    return lowrank::dct_adamw(W, {.rank = rank}, lowrank::ErrorFeedback{.storage = lowrank::Storage::Int8});
+  });
+  add_recipe(with_rank("dct_adamw_error_feedback_4bit", s.r), s, {2 * k * r + 2 * groups, 4 * r + d * k / 2}, [=](const Matrix<>& W) {
+    return lowrank::dct_adamw(W, {.rank = rank}, lowrank::ErrorFeedback{.storage = lowrank::Storage::Int4});
+  });
+  const double tiles = std::ceil(k / 64), scales = 2 * std::ceil(r * 64 / 256) * tiles;
+  add_recipe(with_rank("galore_8bit", s.r), s, {d * r + scales, 2 * k * r}, [=](const Matrix<>& W) { return lowrank::galore_8bit(W, {.rank = rank}); });
+  add_recipe(with_rank("q_galore", s.r), s, {2 * std::ceil(d / 256) * r + scales, d * r / 2 + 2 * k * r + 40},
+             [=](const Matrix<>& W) { return lowrank::q_galore(W, {.rank = rank}); });
+
+  add_accumulation(s, Gather::Gradients);
+  add_accumulation(s, Gather::Projections);
 }
 
 void rows(bool) {

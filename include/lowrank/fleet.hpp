@@ -17,9 +17,11 @@
 #include <string_view>
 #include <tuple>
 
+#include <lowrank/fleet/gradient_sum.hpp>
 #include <lowrank/fleet/group.hpp>
 #include <lowrank/fleet/parameter.hpp>
 #include <lowrank/fleet/plan.hpp>
+#include <lowrank/fleet/rebalance.hpp>
 #include <lowrank/fleet/sharing.hpp>
 #include <lowrank/optimizer/schedule.hpp>
 #include <lowrank/recipes.hpp>
@@ -63,6 +65,7 @@ class Fleet {
     std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) { return elements(a) > elements(b); });
     while (large_ < order_.size() && elements(order_[large_]) > detail::small_matrix) ++large_;
     reports_.resize(names_.size());
+    sums_.resize(names_.size());
     spans_.resize(2 * names_.size());
   }
 
@@ -71,30 +74,82 @@ class Fleet {
   template <Model M>
   FleetReport step(const M& params, const Step& step) {
     check(params, step);
-    allocate();
-    prepare();
-    const auto run = [&](std::size_t i, Workspace& workspace) {
-      const auto& p = detail::element(params, i);
-      reports_[i] = Report{};
-      if (p.lr_scale != 0) visit_at(*this, i, [&](auto& o) { reports_[i] = o.step_with(workspace, p.weight, p.gradient, share(step, i, p.lr_scale)); });
-    };
-    for (std::size_t q = 0; q < large_; ++q) run(order_[q], scratch_.large);
-    detail::for_each(Index(order_.size() - large_), int(scratch_.small.size()), [&](Index q, int slot) {
-      run(order_[large_ + std::size_t(q)], scratch_.small[std::size_t(slot)]);
+    return run_all(params, step, [](auto& o, Workspace& workspace, std::size_t, const auto& p, const Step& mine) {
+      return o.step_with(workspace, p.weight, p.gradient, mine);
     });
-    return summary(step);
   }
 
   /// One step on one matrix, so that its gradient can be released before the next one exists.
   template <class T, class G>
   Report step(std::size_t i, const Parameter<T, G>& p, const Step& step) {
-    if (i >= size()) detail::bad_argument("lowrank::Fleet::step", "parameter " + std::to_string(i), "less than " + std::to_string(size()));
+    check_index("lowrank::Fleet::step", i);
     check_one(i, p, step);
     allocate();
     reports_[i] = Report{};
     if (p.lr_scale != 0)
       visit_at(*this, i, [&](auto& o) { reports_[i] = o.step_with(scratch_.large, p.weight, p.gradient, share(step, i, p.lr_scale)); });
     return reports_[i];
+  }
+
+  /// Adds weight times the gradient of every parameter (or of one, whose gradient may then go) to what step_accumulated()
+  /// will step with. Where only P^T G matters and the basis is not due, that is a sum of r x k numbers; elsewhere (a due
+  /// basis, lifts that need the whole gradient, matrices that are not projected) it is one of m x n, which is released by
+  /// the step. Throws std::invalid_argument as step() does.
+  template <Model M>
+  void accumulate(const M& params, double weight = 1) {
+    check_size("lowrank::Fleet::accumulate", params);
+    for (std::size_t i = 0; i < size(); ++i) check_gradient(i, detail::element(params, i), weight);
+    for (std::size_t i = 0; i < size(); ++i) accumulate(i, detail::element(params, i), weight);
+  }
+  template <class T, class G>
+  void accumulate(std::size_t i, const Parameter<T, G>& p, double weight = 1) {
+    check_gradient(i, p, weight);
+    if (p.lr_scale == 0) return;
+    visit_at(*this, i, [&]<class O>(O& o) {
+      if constexpr (O::accumulates)
+        if (!o.due()) return o.accumulate_with(scratch_.large, p.gradient, weight);
+      sums_[i].add(p.weight, View<const typename decltype(p.gradient)::Scalar>(p.gradient), weight);
+    });
+  }
+  /// One step with what accumulate() gathered for every parameter; the gradients in params are not looked at.
+  template <Model M>
+  FleetReport step_accumulated(const M& params, const Step& step) {
+    const char* who = "lowrank::Fleet::step_accumulated";
+    check_size(who, params);
+    for (std::size_t i = 0; i < size(); ++i) {
+      const auto& p = detail::element(params, i);
+      check_name(who, i, p);
+      spans_[2 * i] = spans_[2 * i + 1] = detail::SharedSpan(p.weight, i, true);
+      if (p.lr_scale == 0) continue;
+      named(i, [&](const auto& o) {
+        if (sums_[i].gradients() > 0) o.check(p.weight, sums_[i].view(), step);
+        else if constexpr (std::remove_cvref_t<decltype(o)>::accumulates) o.check_accumulated(p.weight, step);
+        else detail::bad_argument(who, "no gradient", "accumulate() before it");
+      });
+    }
+    check_memory(who, params);
+    const auto report = run_all(params, step, [this]<class O>(O& o, Workspace& workspace, std::size_t i, const auto& p, const Step& mine) {
+      if constexpr (O::accumulates)
+        if (sums_[i].gradients() == 0) return o.step_accumulated(workspace, p.weight, mine);
+      return o.step_with(workspace, p.weight, sums_[i].view(), mine);
+    });
+    for (auto& sum : sums_) sum.release();
+    each([](const std::string&, auto& o) { o.discard(); });  // of parameters that were frozen meanwhile
+    return report;
+  }
+  /// Whether there are gradients that no step has taken yet.
+  bool accumulating() const {
+    bool any = false;
+    for (const auto& sum : sums_) any = any || sum.gradients() > 0;
+    each([&](const std::string&, const auto& o) { any = any || o.accumulated() > 0; });
+    return any;
+  }
+  /// Bytes of the sums as they stand.
+  std::size_t accumulated_bytes() const {
+    std::size_t bytes = 0;
+    for (const auto& sum : sums_) bytes += sum.bytes();
+    each([&](const std::string&, const auto& o) { bytes += o.accumulated_bytes(); });
+    return bytes;
   }
 
   std::size_t size() const { return names_.size(); }
@@ -128,6 +183,64 @@ class Fleet {
     return plan;
   }
 
+  /// Shares a budget of state bytes out anew over all matrices whose recipe has an AdaptiveRank (adapt.energy > 0), by what
+  /// their last basis held of the gradient (fleet/rebalance.hpp); the others keep what they have. Coordinates that stay keep their moments, and
+  /// matrices that changed are due in the next step. A rank that would change by less than adapt.hysteresis stays, if the budget
+  /// allows. Gives how many ranks changed. Between steps; allocates; when it throws, nothing has changed: std::invalid_argument
+  /// when no rank can adapt, no step was made yet, or the budget does not pay for rank 1 of each (the message says what would).
+  Index rebalance(std::size_t byte_budget) {
+    const char* who = "lowrank::Fleet::rebalance";
+    if (accumulating()) detail::bad_argument(who, "gradients that were accumulated and not stepped with", "a change between steps");
+    std::vector<detail::RankBid> bids;
+    std::vector<std::size_t> which;
+    std::size_t fixed = 0, least = 0;
+    for (std::size_t i = 0; i < size(); ++i)
+      visit_at(*this, i, [&](const auto& o) {
+        if constexpr (requires { o.projection().energies(); }) {
+          if (const auto& energies = o.projection().energies(); energies.kept()) {
+            if (o.projection().wants_rank() == 0) detail::bad_argument(who, "'" + names_[i] + "' without a basis", "a step with a gradient before it");
+            const std::size_t one = o.state_bytes_at(1), more = (o.state_bytes_at(o.projection().largest_rank()) - one) / std::size_t(std::max<Index>(1, o.projection().largest_rank() - 1));
+            bids.push_back({o.rank(), o.projection().largest_rank(), double(o.rows() * o.cols()), o.projector().adapt.hysteresis,
+                            std::max<std::size_t>(more, 1), detail::Energies::Curve(energies)});
+            which.push_back(i);
+            least += one;
+            return;
+          }
+        }
+        fixed += o.state_bytes();
+      });
+    if (bids.empty()) detail::bad_argument(who, "a fleet of fixed ranks", "a group whose projector has adapt.energy > 0");
+    if (byte_budget < fixed + least)
+      detail::bad_argument(who, std::to_string(byte_budget) + " bytes", "at least " + std::to_string(fixed + least) + ", for rank 1 of each");
+
+    // what a dimension costs is exact but for the padding of 8-bit states
+    const auto total = [&](const std::vector<Index>& ranks) {
+      std::size_t bytes = fixed;
+      for (std::size_t b = 0; b < bids.size(); ++b)
+        visit_at(*this, which[b], [&](const auto& o) {
+          if constexpr (requires { o.projection().energies(); }) bytes += o.state_bytes_at(ranks[b]);
+        });
+      return bytes;
+    };
+    std::size_t allowance = byte_budget - fixed;
+    std::vector<Index> ranks = detail::share_out(bids, allowance);
+    for (std::size_t excess = 0; total(ranks) > byte_budget; ranks = detail::share_out(bids, allowance - excess)) excess += total(ranks) - byte_budget;
+    std::vector<Index> calm = ranks;
+    for (std::size_t b = 0; b < bids.size(); ++b)
+      if (std::abs(double(ranks[b] - bids[b].rank)) <= bids[b].hysteresis * double(bids[b].rank)) calm[b] = bids[b].rank;
+    if (total(calm) <= byte_budget) ranks = calm;
+
+    Fleet made(*this);
+    Index changed = 0;
+    for (std::size_t b = 0; b < bids.size(); ++b)
+      visit_at(made, which[b], [&](auto& o) {
+        if constexpr (requires { o.projection().energies(); })
+          if (ranks[b] != bids[b].rank) o.set_rank(ranks[b]), ++changed;
+      });
+    if (changed > 0) std::swap(*this, made);
+    return changed;
+  }
+
   /// Allocates every state if that has not happened yet; the first step does it otherwise.
   void allocate() {
     if (allocated_) return;
@@ -137,6 +250,8 @@ class Fleet {
 
   /// Writes every state and all options to one safetensors file, through a temporary and a rename.
   void save(const std::filesystem::path& path) const {
+    if (accumulating())
+      detail::bad_argument("lowrank::Fleet::save", "gradients that were accumulated and not stepped with", "a save between steps");
     if (!allocated_) {
       Fleet made(*this);
       made.allocate();
@@ -198,8 +313,7 @@ class Fleet {
   template <Model M>
   void check(const M& params, const Step& step) {
     const char* who = "lowrank::Fleet::step";
-    if (std::size_t(std::ranges::size(params)) != size())
-      detail::bad_argument(who, std::to_string(std::ranges::size(params)) + " parameters", std::to_string(size()));
+    check_size(who, params);
     std::size_t i = 0;
     for (const auto& p : params) {
       check_one(i, p, step);
@@ -207,6 +321,11 @@ class Fleet {
       spans_[2 * i + 1] = detail::SharedSpan(p.gradient, i, false);
       ++i;
     }
+    check_memory(who, params);
+  }
+  /// Throws when the memory in spans_ is shared by two parameters.
+  template <Model M>
+  void check_memory(const char* who, const M& params) {
     detail::check_sharing(spans_, [&](const detail::SharedSpan& a, const detail::SharedSpan& b) {
       const auto& p = detail::element(params, a.index);
       const auto& q = detail::element(params, b.index);
@@ -217,15 +336,60 @@ class Fleet {
   }
   template <class P>
   void check_one(std::size_t i, const P& p, const Step& step) const {
-    const char* who = "lowrank::Fleet::step";
+    check_name("lowrank::Fleet::step", i, p);
+    if (sums_[i].gradients() > 0)
+      detail::bad_argument("lowrank::Fleet::step", "a gradient of '" + p.name + "' after others were accumulated", "step_accumulated()");
+    named(i, [&](const auto& o) { o.check(p.weight, p.gradient, step); });
+  }
+  template <Model M>
+  void check_size(const char* who, const M& params) const {
+    if (std::size_t(std::ranges::size(params)) != size())
+      detail::bad_argument(who, std::to_string(std::ranges::size(params)) + " parameters", std::to_string(size()));
+  }
+  void check_index(const char* who, std::size_t i) const {
+    if (i >= size()) detail::bad_argument(who, "parameter " + std::to_string(i), "less than " + std::to_string(size()));
+  }
+  template <class P>
+  void check_name(const char* who, std::size_t i, const P& p) const {
     if (p.name != names_[i]) detail::bad_argument(who, "'" + p.name + "' as parameter " + std::to_string(i), "'" + names_[i] + "'");
     if (!(p.lr_scale >= 0) || !detail::is_finite(p.lr_scale))
       detail::bad_argument(who, "lr_scale = " + std::to_string(p.lr_scale) + " of '" + p.name + "'", "a finite number >= 0");
+  }
+  template <class P>
+  void check_gradient(std::size_t i, const P& p, double weight) const {
+    const char* who = "lowrank::Fleet::accumulate";
+    check_index(who, i);
+    check_name(who, i, p);
+    if (!detail::is_finite(weight)) detail::bad_argument(who, "weight = " + std::to_string(weight), "a finite number");
+    named(i, [&](const auto& o) {
+      if (p.gradient.rows != o.rows() || p.gradient.cols != o.cols()) detail::bad_shape(who, p.gradient.rows, p.gradient.cols, o.rows(), o.cols());
+    });
+  }
+  /// f(optimizer of parameter i); what it throws names the parameter.
+  template <class F>
+  void named(std::size_t i, const F& f) const {
     try {
-      visit_at(*this, i, [&](const auto& o) { o.check(p.weight, p.gradient, step); });
+      visit_at(*this, i, f);
     } catch (const std::invalid_argument& e) {
-      throw std::invalid_argument("parameter '" + p.name + "': " + e.what());
+      throw std::invalid_argument("parameter '" + names_[i] + "': " + e.what());
     }
+  }
+
+  /// move(optimizer, workspace, i, parameter, its step) for every parameter that is not frozen, large ones first.
+  template <Model M, class F>
+  FleetReport run_all(const M& params, const Step& step, const F& move) {
+    allocate();
+    prepare();
+    const auto run = [&](std::size_t i, Workspace& workspace) {
+      const auto& p = detail::element(params, i);
+      reports_[i] = Report{};
+      if (p.lr_scale != 0) visit_at(*this, i, [&](auto& o) { reports_[i] = move(o, workspace, i, p, share(step, i, p.lr_scale)); });
+    };
+    for (std::size_t q = 0; q < large_; ++q) run(order_[q], scratch_.large);
+    detail::for_each(Index(order_.size() - large_), int(scratch_.small.size()), [&](Index q, int slot) {
+      run(order_[large_ + std::size_t(q)], scratch_.small[std::size_t(slot)]);
+    });
+    return summary(step);
   }
 
   /// The step of parameter i: its own rate, and its own stream of stochastic rounding.
@@ -310,6 +474,7 @@ class Fleet {
   std::size_t large_ = 0;           // so many of them are threaded inside
   bool allocated_ = false;
   std::vector<Report> reports_;
+  std::vector<detail::GradientSum<S>> sums_;
   std::vector<detail::SharedSpan> spans_;
   detail::FleetScratch scratch_;
 };

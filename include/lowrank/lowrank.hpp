@@ -6,6 +6,7 @@
 #pragma once
 
 #include <lowrank/fleet.hpp>
+#include <lowrank/linalg/int8_weight.hpp>
 #include <lowrank/optimizer.hpp>
 #include <lowrank/optimizer/schedule.hpp>
 #include <lowrank/options.hpp>

@@ -71,21 +71,96 @@ class Optimizer {
     return run(workspace, shape_(w), shape_(g), step);
   }
 
+  /// Whether the next step renews the basis, so that it needs the whole gradient.
+  bool due() const {
+    if constexpr (requires { projector_.due(steps_); }) return projector_.due(steps_);
+    else return true;
+  }
+
+  /// Whether accumulate() compiles: a step needs P^T G of the gradient and nothing else.
+  static constexpr bool accumulates = [] {
+    using Engine = detail::Engine<S, P, R, L, K>;
+    if constexpr (requires { Engine::linear; }) return Engine::linear;
+    else return false;
+  }();
+  /// Adds weight P^T G to a sum of r x k numbers that the next step(W, step) takes, so that the gradients of micro-batches
+  /// need not be summed themselves: exact, for P^T is linear. Throws std::invalid_argument when the basis is due(): that
+  /// step needs the sum of the gradients, in step(W, G, step). The first call allocates the sum, which is no part of the
+  /// state: what has one cannot be saved. A gradient that is not finite makes that step a skipped one.
+  template <class MG>
+  void accumulate(const MG& G, double weight = 1) { accumulate_with(workspace_, G, weight); }
+  template <class MG>
+  void accumulate_with(Workspace& workspace, const MG& G, double weight = 1) {
+    static_assert(accumulates,
+                  "only P^T G is linear in the gradient, and this optimizer needs more of it: Residual, ChannelScale, Frugal and "
+                  "ErrorFeedback read all of it, Identity projects nothing, and whole optimizers renew their bases; sum the "
+                  "gradients and call step(W, G, step)");
+    const char* who = "lowrank::Optimizer::accumulate";
+    const View<const typename decltype(view(G))::Scalar> g = view(G);
+    check_gradient(who, g);
+    if (!detail::is_finite(weight)) detail::bad_argument(who, "weight = " + std::to_string(weight), "a finite number");
+    if (due()) detail::bad_argument(who, "a step that renews the basis", "the sum of the gradients, in step(W, G, step)");
+    const int threads = workspace.threads();
+    Arena arena(workspace.reserve(workspace_bytes(threads)));
+    allocate();
+    if (!pending_.sum.allocated() || pending_.sum.size() == 0) pending_.sum = Buffer<S>(projector_.core_rows(), projector_.core_cols());
+    if (pending_.gradients++ == 0) pending_.sum.set_zero(), pending_.energy = pending_.kept = 0;
+    Pieces pieces(arena, projector_, shape_.d(), shape_.k(), threads);
+    const auto sums = Engine(projector_, rule_, lift_, pieces, Step{}, shape_.d(), shape_.k()).accumulate(shape_(g), weight, pending_.sum.data());
+    pending_.energy += sums.gradient;
+    pending_.kept += sums.core;
+  }
+  /// Forgets what was accumulated.
+  void discard() { pending_.gradients = 0; }
+  /// How many gradients were accumulated since the last step.
+  Index accumulated() const { return pending_.gradients; }
+  /// Bytes of their sum, which are in neither state_bytes() nor workspace_bytes().
+  std::size_t accumulated_bytes() const { return pending_.sum.bytes(); }
+
+  /// One step with what accumulate() gathered, times step.grad_scale. Report::captured is that of the micro-batches, drift
+  /// and grad_norm are unknown and 0. The sum is used up, also by a step that is skipped.
+  template <class MW>
+  Report step(MW&& W, const Step& step) { return step_accumulated(workspace_, std::forward<MW>(W), step); }
+  template <class MW>
+  Report step_accumulated(Workspace& workspace, MW&& W, const Step& step) {
+    check_accumulated(W, step);
+    const int threads = workspace.threads();
+    Arena arena(workspace.reserve(workspace_bytes(threads)));
+    Pieces pieces(arena, projector_, shape_.d(), shape_.k(), threads);
+    pending_.gradients = 0;
+    const double captured = pending_.energy > 0 ? pending_.kept / pending_.energy : pending_.energy;
+    return Engine(projector_, rule_, lift_, pieces, step, shape_.d(), shape_.k())
+        .run_accumulated(shape_(view(W)), pending_.sum.data(), captured, steps_, rounding_key(step));
+  }
+  /// Throws what step(W, step) would throw.
+  template <class MW>
+  void check_accumulated(MW&& W, const Step& step) const {
+    check_weight(W, step);
+    const char* who = "lowrank::Optimizer::step";
+    if (pending_.gradients == 0) detail::bad_argument(who, "no gradient", "accumulate(G) before step(W, step)");
+    if (due()) detail::bad_argument(who, "options that made the basis due after gradients were accumulated", "the sum of the gradients");
+  }
+
   /// Throws what step() would throw, and does nothing else.
   template <class MW, class MG>
   void check(MW&& W, const MG& G, const Step& step) const {
-    const auto w = view(W);
+    const auto w = check_weight(W, step);
     const View<const typename decltype(view(G))::Scalar> g = view(G);
+    const char* who = "lowrank::Optimizer::step";
+    check_gradient(who, g);
+    if (detail::overlap(w, g)) detail::bad_argument(who, "a weight and a gradient that overlap", "separate memory");
+    if (pending_.gradients > 0)
+      detail::bad_argument(who, "a gradient after " + std::to_string(pending_.gradients) + " were accumulated", "step(W, step), which takes their sum");
+  }
+  template <class MW>
+  auto check_weight(MW&& W, const Step& step) const {
+    const auto w = view(W);
     using W_scalar = typename decltype(w)::Scalar;
     static_assert(!std::is_const_v<std::remove_pointer_t<decltype(w.data)>>, "the weight is written to: pass a non-const matrix");
     static_assert(std::is_same_v<compute_t<W_scalar>, S>,
                   "the weight computes in another scalar than this optimizer's state: construct the Optimizer from the weight");
-    static_assert(std::is_same_v<compute_t<typename decltype(g)::Scalar>, S> || std::is_same_v<S, double>,
-                  "a double gradient needs a double optimizer: pass G.cast<float>().eval()");
     const char* who = "lowrank::Optimizer::step";
     if (w.rows != shape_.rows || w.cols != shape_.cols) detail::bad_shape(who, w.rows, w.cols, shape_.rows, shape_.cols);
-    if (g.rows != shape_.rows || g.cols != shape_.cols) detail::bad_shape(who, g.rows, g.cols, shape_.rows, shape_.cols);
-    if (detail::overlap(w, g)) detail::bad_argument(who, "a weight and a gradient that overlap", "separate memory");
     detail::check_step(who, step);
     if constexpr (requires { projector_.check(); }) projector_.check();
     if constexpr (requires { projector().side; })
@@ -93,7 +168,27 @@ class Optimizer {
         detail::bad_argument(who, "another side", "the one of construction: it fixes the shape of the state");
     rule_.check();
     lift_.check();
+    return w;
   }
+
+  /// Changes the rank between steps (at least 1; what does not fit is clamped). The coordinates that held most of the last
+  /// basis' gradient stay, with their moments; others start at zero, and the next step renews the basis from there.
+  /// Allocates; when it throws, nothing has changed.
+  void set_rank(Index rank) {
+    static_assert(requires { projector_.wants_rank(); }, "set_rank needs a projector whose rank can adapt: Subspace or Dct");
+    if (pending_.gradients > 0)
+      detail::bad_argument("lowrank::Optimizer::set_rank", "gradients that were accumulated and not stepped with", "a change between steps");
+    Optimizer made = with_rank(rank);
+    if (allocated_) {
+      made.allocate();
+      detail::inherit_rows(made.rule_, rule_, made.projector_.inherit(projector_));
+      made.lift_ = lift_;
+    }
+    made.steps_ = steps_;
+    adopt(std::move(made));
+  }
+  /// What state_bytes() would be at this rank.
+  std::size_t state_bytes_at(Index rank) const { return with_rank(rank).state_bytes(); }
 
   /// Options may be read and changed between steps, except rank and side.
   P& projector() { return projector_.options(); }
@@ -198,6 +293,8 @@ class Optimizer {
 
   /// Writes the state and all options to one safetensors file, through a temporary and a rename.
   void save(const std::filesystem::path& path, const std::string& name = "weight") const {
+    if (pending_.gradients > 0)
+      detail::bad_argument("lowrank::Optimizer::save", "gradients that were accumulated and not stepped with", "a save between steps");
     if (!allocated_) {
       Optimizer made(*this);
       made.allocate();
@@ -260,6 +357,7 @@ class Optimizer {
     std::swap(rule_, other.rule_);
     std::swap(lift_, other.lift_);
     std::swap(steps_, other.steps_);
+    std::swap(pending_, other.pending_);
     allocated_ = other.allocated_;
   }
 
@@ -281,6 +379,12 @@ class Optimizer {
         rule_(made<RuleState<R, S, K>>(shape, rule, projector_.core_rows(), projector_.core_cols())),
         lift_(lift, shape_.d(), shape_.k()) {}
 
+  /// Nothing but the shape of this optimizer at another rank.
+  Optimizer with_rank(Index rank) const {
+    P options = projector();
+    options.rank = rank;
+    return Optimizer(shape_, options, rule(), lift());
+  }
   /// The state of a policy; one that needs the user's shape (fan_out x fan_in) is told.
   template <class State, class Options>
   static State made(const detail::Canonical& shape, const Options& options, Index rows, Index cols) {
@@ -307,9 +411,17 @@ class Optimizer {
     Arena arena(workspace.reserve(workspace_bytes(threads)));
     allocate();
     Pieces pieces(arena, projector_, shape_.d(), shape_.k(), threads);
-    const linalg::RoundingKey key{step.rounding == Rounding::Stochastic, step.seed, steps_,
-                                  shape_.transposed ? 1 : shape_.cols, shape_.transposed ? shape_.cols : 1};
-    return Engine(projector_, rule_, lift_, pieces, step, shape_.d(), shape_.k()).run(w, g, steps_, key);
+    return Engine(projector_, rule_, lift_, pieces, step, shape_.d(), shape_.k()).run(w, g, steps_, rounding_key(step));
+  }
+  linalg::RoundingKey rounding_key(const Step& step) const {
+    return {step.rounding == Rounding::Stochastic, step.seed, steps_, shape_.transposed ? 1 : shape_.cols,
+            shape_.transposed ? shape_.cols : 1};
+  }
+  template <class T>
+  void check_gradient(const char* who, const View<const T>& g) const {
+    static_assert(std::is_same_v<compute_t<T>, S> || std::is_same_v<S, double>,
+                  "a double gradient needs a double optimizer: pass G.cast<float>().eval()");
+    if (g.rows != shape_.rows || g.cols != shape_.cols) detail::bad_shape(who, g.rows, g.cols, shape_.rows, shape_.cols);
   }
 
   static void visit_state(auto& self, auto&& f) {
@@ -339,6 +451,11 @@ class Optimizer {
   LiftState<L, S, K> lift_;
   std::uint64_t steps_ = 0;
   bool allocated_ = false;
+  struct {
+    Buffer<S> sum;  // r x k
+    double energy = 0, kept = 0;
+    Index gradients = 0;
+  } pending_;
   Workspace workspace_;
 };
 

@@ -9,4 +9,5 @@
 #include <lowrank/options/projector.hpp>
 #include <lowrank/options/rule.hpp>
 #include <lowrank/options/step.hpp>
+#include <lowrank/options/storage.hpp>
 #include <lowrank/options/whole.hpp>

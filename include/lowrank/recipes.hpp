@@ -19,6 +19,7 @@
 #include <lowrank/projector/geodesic.hpp>
 #include <lowrank/projector/golore.hpp>
 #include <lowrank/projector/identity.hpp>
+#include <lowrank/projector/lazy_subspace.hpp>
 #include <lowrank/projector/subspace.hpp>
 #include <lowrank/rule/adafactor.hpp>
 #include <lowrank/rule/adam8bit.hpp>
@@ -71,6 +72,7 @@ P projector_with(const auto& o) {
   p.side = o.side;
   if constexpr (requires { p.transport; o.transport; }) p.transport = o.transport;
   if constexpr (requires { p.seed; o.seed; }) p.seed = o.seed;
+  if constexpr (requires { p.adapt; o.adapt; }) p.adapt = o.adapt;
   return p;
 }
 
@@ -95,6 +97,7 @@ struct GaloreOptions {
   Transport transport = Transport::Keep;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
   std::uint64_t seed = 0;
+  AdaptiveRank adapt = {};
 };
 /// GaLore: Adam in the leading singular subspace of the gradient (Zhao et al., arXiv 2403.03507, alg. 2). Reference:
 /// jiaweizzhao/GaLore, GaLoreAdamW; galore<Svd>() and galore<TwoSidedSvd>() (its "full") reproduce it.
@@ -122,6 +125,32 @@ auto galore_8bit(const GaloreOptions& o = {.eps = 1e-8, .weight_decay = 0.01}) {
 template <class P = Subspace, class M>
 auto galore_8bit(const M& W, const GaloreOptions& o) { return galore_8bit<P>(o)(W); }
 
+/// Defaults: Q-GaLore's command line; rank, period and scale as in galore().
+struct QGaloreOptions {
+  std::int64_t rank = 128;
+  std::int64_t refresh_every = 200;  // to begin with
+  double scale = 0.25;
+  Storage storage = Storage::Int4;  // of the basis
+  double similar = 0.4, stretch = 2;
+  Side side = Side::Smaller;
+  Transport transport = Transport::Keep;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
+  std::uint64_t seed = 0;
+};
+/// Q-GaLore: GaLore with a basis of 4 bits that is renewed ever more rarely, and moments of one byte (Zhang et al., arXiv
+/// 2407.08296). Its third part, weights of one byte, is Int8Weight (linalg/int8_weight.hpp). Deviations in
+/// projector/lazy_subspace.hpp, and those of galore_8bit().
+inline auto q_galore(const QGaloreOptions& o = {}) {
+  LazySubspace p = detail::projector_with<LazySubspace>(o);
+  p.storage = o.storage;
+  p.similar = o.similar;
+  p.stretch = o.stretch;
+  const Adam8bit rule{o.beta1, o.beta2, o.eps, o.weight_decay, Epsilon::AfterCorrection, DecayOrder::AfterUpdate, o.seed};
+  return Recipe{p, rule, BackProject{o.scale}};
+}
+template <class M>
+auto q_galore(const M& W, const QGaloreOptions& o) { return q_galore(o)(W); }
+
 /// GaLore with Adafactor (reference: jiaweizzhao/GaLore, GaLoreAdafactor, relative_step and scale_parameter off, as its
 /// scripts and the HF Trainer set them). Deviations: those of galore(); the first moment averages directions before the
 /// learning rate, so that a schedule does not linger in it.
@@ -147,6 +176,7 @@ struct FiraOptions {
   Transport transport = Transport::Keep;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
   std::uint64_t seed = 0;
+  AdaptiveRank adapt = {};
 };
 /// Fira: GaLore plus what the projection loses, scaled like what it keeps, with the norm-growth limiter (Chen et al.,
 /// arXiv 2410.01623). Reference: xichen-fy/Fira, FiraAdamW; fira<Svd>() reproduces it. form: its code or its equations.
@@ -236,21 +266,23 @@ struct DctAdamwOptions {
   Transport transport = Transport::Rotate;
   Side side = Side::Smaller;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  AdaptiveRank adapt = {};
 };
 /// DCT-AdamW: Adam on the r strongest coefficients of the gradient's cosine transform, chosen anew every step (Modoranu et
-/// al., arXiv 2505.17967). Reference: IST-DASLab's DCTAdamW. dct_adamw<ErrorFeedback>() is its use_ef.
+/// al., arXiv 2505.17967). Reference: IST-DASLab's DCTAdamW. dct_adamw<ErrorFeedback>() is its use_ef, with
+/// dct_adamw({...}, ErrorFeedback{.storage = Storage::Int4}) in 4 bits.
 /// Deviations: Transposed is the basis the reference's default path uses, Cosines the one its fast path does (they differ);
 /// indices are kept in ascending order, and coordinates that survive keep their moments (rotate, off in the reference);
-/// any size, each with its own transform; error feedback is kept in the transform's domain, and unquantised.
+/// any size, each with its own transform; error feedback is kept in the transform's domain, in 32 bits unless asked.
 template <class L = BackProject>
-auto dct_adamw(const DctAdamwOptions& o = {}) {
+auto dct_adamw(const DctAdamwOptions& o = {}, const L& lift = {}) {
   Dct p = detail::projector_with<Dct>(o);
   p.basis = o.basis;
   p.score = o.score;
-  return Recipe{p, AdamW{o.beta1, o.beta2, o.eps, o.weight_decay}, L{}};
+  return Recipe{p, AdamW{o.beta1, o.beta2, o.eps, o.weight_decay}, lift};
 }
 template <class L = BackProject, class M>
-auto dct_adamw(const M& W, const DctAdamwOptions& o) { return dct_adamw<L>(o)(W); }
+auto dct_adamw(const M& W, const DctAdamwOptions& o, const L& lift = {}) { return dct_adamw(o, lift)(W); }
 
 // -- FRUGAL ------------------------------------------------------------------------------------------------------------
 

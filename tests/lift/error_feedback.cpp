@@ -28,12 +28,45 @@ TEST_CASE("Applied and owed are the sum of the gradients, on any bases", "[lift]
     const MatrixXd& P = bases[std::size_t(t / 3)];
     const MatrixXd A = g.values() + E;
     E = A - P * (P.transpose() * A);
-    const MatrixXd error = Eigen::Map<const MatrixXd>(optimizer.lifting().error(), d, k);
+    const MatrixXd error = Eigen::Map<const MatrixXd>(optimizer.lifting().error().full(), d, k);
     INFO("step " << t);
     CHECK(distance(error, E) < 1e-13);
     CHECK(distance((W - w.values()) / 0.5 + error, sum) < 1e-13);
     CHECK(report.grad_norm == Catch::Approx(A.norm()).epsilon(1e-13));
     CHECK(report.captured == Catch::Approx((P.transpose() * A).squaredNorm() / A.squaredNorm()).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("In few bits nothing is lost but the rounding of each step", "[lift]") {
+  const Index d = 300, k = 140, r = 16;
+  std::vector<MatrixXd> bases;
+  for (int i = 0; i < 4; ++i) bases.push_back(orthonormal(d, r, i));
+  const MatrixXd W = random_matrix(d, k, 1);
+  for (const auto& [storage, steps] : {std::pair{Storage::Int8, 255}, std::pair{Storage::Int4, 15}}) {
+    Placed<double> w(W, Order::Columns);
+    Optimizer optimizer(w.view(), Injected{.rank = r, .side = Side::Left, .refresh_every = 3, .bases = &bases}, Sgd{}, ErrorFeedback{.storage = storage});
+    CHECK(optimizer.lifting().error().bytes() == std::size_t(d * k / (steps == 15 ? 2 : 1) + 2 * 2 * k * 8));
+    MatrixXd sum = MatrixXd::Zero(d, k), error = sum;
+    double rounding = 0;
+    for (int t = 0; t < 12; ++t) {
+      const Placed<double> g(training_gradient(d, k, t), Order::Rows);
+      const MatrixXd P = bases[std::size_t(t / 3)], A = g.values() + error, lost = A - P * (P.transpose() * A);
+      const Report report = optimizer.step(w.view(), g.view(), {.lr = 0.5});
+      CHECK(report.grad_norm == Catch::Approx(A.norm()).epsilon(1e-13));
+      sum += g.values();
+      optimizer.lifting().error().load(0, d, 0, k, error.data(), d);
+      // two groups a column
+      for (Index j = 0; j < k; ++j)
+        for (const auto& [i, n] : {std::pair<Index, Index>{0, 256}, {256, d - 256}}) {
+          const MatrixXd x = lost.col(j).segment(i, n), y = error.col(j).segment(i, n);
+          CHECK((x - y).cwiseAbs().maxCoeff() <= (x.maxCoeff() - x.minCoeff()) / steps / 2 + 1e-12);
+        }
+      rounding += (lost - error).cwiseAbs().maxCoeff();
+      CHECK(((W - w.values()) / 0.5 + error - sum).cwiseAbs().maxCoeff() <= rounding + 1e-12);
+    }
+    optimizer.lift().storage = Storage::Full;
+    const Placed<double> g(training_gradient(d, k, 12), Order::Rows);
+    CHECK_THROWS_WITH(optimizer.step(w.view(), g.view(), {.lr = 0.5}), Catch::Matchers::ContainsSubstring("storage"));
   }
 }
 

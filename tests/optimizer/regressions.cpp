@@ -1,6 +1,8 @@
 // Public bugs of other implementations of these methods, each as a test here. What is a property of one room has its test
 // there: decay order (optimizer/limits), limiter deadlock (lift/limiter), any size and basis (projector/dct), NaN and
-// infinity (optimizer/bad_input), Philox (core/rng).
+// infinity (optimizer/bad_input), Philox (core/rng), half bytes out of order (linalg/compact_matrix), error feedback that
+// works only from the second step on (PowerSGD; lift/error_feedback starts at the first), parameters that per-layer steps
+// forget (Q-GaLore 12; fleet/fleet, "One matrix at a time").
 #include <limits>
 
 #include <support/catch.hpp>
@@ -9,6 +11,7 @@
 #include <support/tilewise.hpp>
 
 #include <lowrank/optimizer.hpp>
+#include <lowrank/projector/dct.hpp>
 #include <lowrank/projector/subspace.hpp>
 #include <lowrank/rule/adamw.hpp>
 #include <lowrank/rule/sgd.hpp>
@@ -61,6 +64,30 @@ TEST_CASE("Layer shapes written into the optimizer (DCT-AdamW): any shapes may s
     CHECK(optimizer->fields().at("exp_avg").size() == std::size_t(std::min<Index>(8, std::min(m, n)) * std::max(m, n)) * 4);
     CHECK((w.values() - before).norm() > 0);
   }
+}
+
+TEST_CASE("The fast transform ignores the norm that ranks coefficients (DCT-AdamW's Makhoul path): ours does not", "[regression]") {
+  // one coefficient has a large entry, all others many small ones: L2 prefers the first, L1 the others
+  const Index d = 12, k = 30;
+  MatrixXd S = MatrixXd::Zero(d, k);
+  S(5, 0) = 4;
+  for (const Index i : {2, 9}) S.row(i).setConstant(0.5);
+  MatrixXd G(d, k);
+  for (Index j = 0; j < d; ++j)
+    for (Index i = 0; i < k; ++i) {
+      G(j, i) = 0;
+      for (const Index q : {2, 5, 9}) G(j, i) += S(q, i) * std::sqrt(2.0 / double(d)) * std::cos(M_PI * double(q * (2 * j + 1)) / double(2 * d));
+    }
+  using namespace lowrank;
+  for (const DctRoute route : {DctRoute::Fast, DctRoute::Selected})
+    for (const Score score : {Score::L1, Score::L2}) {
+      MatrixXd W = MatrixXd::Zero(d, k);
+      Optimizer optimizer(W, Dct{.rank = 2, .side = Side::Left, .score = score, .route = route}, Sgd{}, BackProject{});
+      optimizer.step(W, G, {.lr = 1});
+      const auto& indices = optimizer.projection().indices();
+      const bool peak = indices[0] == 5 || indices[1] == 5;
+      CHECK(peak == (score == Score::L2));
+    }
 }
 
 TEST_CASE("The gradient comes back in the projected shape (unsloth 10878): ours is const, to the last bit", "[regression]") {

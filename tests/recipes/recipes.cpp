@@ -46,6 +46,22 @@ TEST_CASE("galore: GaLoreAdamW's numbers, moments kept, scale 1/4; its exact and
   CHECK((full.projector.rank == 7 && full.projector.refresh_every == 9));
 }
 
+TEST_CASE("q_galore: 4-bit lazy basis, 8-bit moments, the command line's numbers; error feedback in few bits; ranks that adapt", "[recipes]") {
+  const auto r = q_galore();
+  static_assert(same<decltype(r.projector), LazySubspace> && same<decltype(r.rule), Adam8bit> && same<decltype(r.lift), BackProject>);
+  CHECK((r.projector.storage == Storage::Int4 && r.projector.similar == 0.4 && r.projector.stretch == 2 && r.projector.refresh_every == 200));
+  CHECK((r.projector.transport == Transport::Keep && r.rule.eps == 1e-8 && r.rule.weight_decay == 0.01 && r.lift.scale == 0.25));
+  CHECK((r.rule.epsilon == Epsilon::AfterCorrection && r.rule.decay_order == DecayOrder::AfterUpdate));
+  const auto other = q_galore({.rank = 7, .storage = Storage::Int8, .similar = 0.3, .stretch = 3, .seed = 5});
+  CHECK((other.projector.rank == 7 && other.projector.storage == Storage::Int8 && other.projector.similar == 0.3));
+  CHECK((other.projector.stretch == 3 && other.projector.seed == 5 && other.rule.seed == 5));
+  CHECK(dct_adamw({}, ErrorFeedback{.storage = Storage::Int4}).lift.storage == Storage::Int4);
+  CHECK(dct_adamw<ErrorFeedback>().lift.storage == Storage::Full);
+  CHECK(galore({.adapt = {.energy = 0.9}}).projector.adapt.energy == 0.9);
+  CHECK(fira({.adapt = {.energy = 0.9}}).projector.adapt.energy == 0.9);
+  CHECK(dct_adamw({.adapt = {.energy = 0.9}}).projector.adapt.energy == 0.9);
+}
+
 TEST_CASE("fira: GaLore's Adam, residual in the code's form, growth limited to 1.01", "[recipes]") {
   const auto r = fira();
   static_assert(same<decltype(r.projector), Subspace> && same<decltype(r.lift), Residual>);

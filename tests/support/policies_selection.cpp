@@ -5,8 +5,10 @@
 #include <lowrank/projector/dct.hpp>
 #include <lowrank/projector/geodesic.hpp>
 #include <lowrank/projector/golore.hpp>
+#include <lowrank/projector/lazy_subspace.hpp>
 #include <lowrank/projector/sara.hpp>
 #include <lowrank/rule/adamw.hpp>
+#include <lowrank/rule/lion.hpp>
 #include <lowrank/rule/sgd.hpp>
 #include <support/erased.hpp>
 #include <support/policies_parts.hpp>
@@ -15,7 +17,7 @@ namespace support {
 
 using namespace lowrank;
 
-// Subspaces that are sampled or selected, and FRUGAL's lift.
+// Subspaces that are sampled or selected, FRUGAL's lift, and states of few bits.
 template <class S>
 std::vector<Policy<S>> selection_policies() {
   const AdamW paper{.weight_decay = 0.1};
@@ -29,6 +31,12 @@ std::vector<Policy<S>> selection_policies() {
       policy<S>("sara", Sara{.seed = 7}, paper, BackProject{}, dense),
       policy<S>("coordinates, error feedback", Coordinates{}, paper, ErrorFeedback{},
                 [](auto r, auto d, auto k, auto b) { return (2 * k * r + d * k) * b + 4 * r; }),
+      policy<S>("dct, error feedback in 8 bits", Dct{}, paper, ErrorFeedback{.storage = Storage::Int8},
+                [](auto r, auto d, auto k, auto b) { return 2 * k * r * b + d * k + 2 * k * b * ((d + 255) / 256) + 4 * r; }),
+      policy<S>("coordinates, error feedback in 4 bits", Coordinates{}, paper, ErrorFeedback{.storage = Storage::Int4},
+                [](auto r, auto d, auto k, auto b) { return 2 * k * r * b + (d + 1) / 2 * k + 2 * k * b * ((d + 255) / 256) + 4 * r; }),
+      policy<S>("lazy subspace in 4 bits, lion", LazySubspace{.transport = Transport::Rotate, .similar = 0.1, .seed = 7}, Lion{}, BackProject{},
+                [](auto r, auto d, auto k, auto b) { return (d + 1) / 2 * r + 2 * r * b * ((d + 255) / 256) + k * r * b + 5 * 8; }),
       policy<S>("frugal on sampled coordinates", Coordinates{.selection = Selection::Sampled, .seed = 7}, paper, Frugal{}, index),
       policy<S>("frugal on the dct", Dct{.transport = Transport::Reset}, Sgd{.momentum = 0.9},
                 Frugal{.scale = 0.5, .remainder = Remainder::Sgd},

@@ -11,6 +11,7 @@
 
 #include <lowrank/core/view.hpp>
 #include <lowrank/kernel/kernel.hpp>
+#include <lowrank/linalg/compact_matrix.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace linalg {
@@ -85,14 +86,14 @@ void load_block(const T* from, Index row_stride, Index col_stride, Index m, Inde
 
 }  // namespace detail
 
-/// A = scale * G (+ E): the caller's gradient in canonical orientation d x k, and the error that was fed back, a
-/// column-major d x k array or null. A float gradient is read as it is; bf16 and half are widened.
+/// A = scale * G (+ E): the caller's gradient in canonical orientation d x k, and the error that was fed back, d x k or
+/// null. A float gradient is read as it is; bf16 and half are widened.
 template <class S, class K>
 struct Source {
   Memory<const void> gradient;
   Index rows = 0, cols = 0;   // d x k
   double scale = 1;
-  const S* error = nullptr;   // leading dimension d
+  const CompactMatrix<S>* error = nullptr;
 
   void load_gradient(Index i0, Index m, Index j0, Index n, S* dst, Index ld) const {
     with_scalar(gradient.dtype, [&]<class T>(T*) {
@@ -110,9 +111,7 @@ struct Source {
   }
   void load(Index i0, Index m, Index j0, Index n, S* dst, Index ld) const {
     load_gradient(i0, m, j0, n, dst, ld);
-    if (error != nullptr)
-      for (Index j = 0; j < n; ++j)
-        K::combine(m, 1.0, dst + j * ld, 1.0, error + i0 + (j0 + j) * rows, dst + j * ld);
+    if (error != nullptr) error->template add_to<K>(i0, m, j0, n, dst, ld);
   }
 };
 

@@ -32,8 +32,8 @@ T round_stochastically(float x, float u) {
 }  // namespace detail
 
 /// S block <- W(i0.., j0..); column-major, leading dimension ld.
-template <class K, class S>
-void load_block(const Memory<void>& w, Index i0, Index m, Index j0, Index n, S* block, Index ld) {
+template <class K, class S, class Void>
+void load_block(const Memory<Void>& w, Index i0, Index m, Index j0, Index n, S* block, Index ld) {
   with_scalar(w.dtype, [&]<class T>(T*) {
     detail::load_block<S, K, T>(w.template at<T>(i0, j0), w.row_stride, w.col_stride, m, n, block, ld);
   });

@@ -94,6 +94,9 @@ class Engine {
                 "a remainder needs a one-sided projection that loses something; use BackProject{}");
 
  public:
+  /// Whether a step needs nothing of the gradient but P^T G, which is linear in it.
+  static constexpr bool linear = only_projects && !Projector::whole_gradient && !TwoSided<Projector>;
+
   /// The pieces a step cuts its workspace into; with a counting arena, how large it must be.
   struct Pieces {
     Team team;
@@ -134,12 +137,39 @@ class Engine {
     w_ = w;
     a_ = Source{g, d_, k_, step_.grad_scale, nullptr};
     key_ = key;
-    if constexpr (Lift::keeps_error) a_.error = lift_.error();
+    if constexpr (Lift::keeps_error) a_.error = &lift_.error();
     if (step_.grad_norm && !usable(square(*step_.grad_norm * step_.grad_scale))) return {.skipped = true};
     if constexpr (Projector::whole_gradient)
       return run_whole(steps);
     else
       return run_projected(steps);
+  }
+
+  /// sum <- sum + weight P^T G (r x k), P the basis in use. Gives ||G||^2 and ||P^T G||^2.
+  TileSums accumulate(const linalg::Memory<const void>& g, double weight, S* sum) {
+    a_ = Source{g, d_, k_, 1.0, nullptr};
+    projector_.prepare(a_, p_.projection, p_.team);
+    const TileSums total = project();
+    const Index n = projector_.core_rows() * k_;
+    K::combine(n, 1.0, sum, weight, p_.core, sum);
+    return total;
+  }
+  /// The step of a sum that accumulate() made; its gradients hold `captured` of their energy in the basis.
+  Report run_accumulated(const linalg::Memory<void>& w, const S* sum, double captured, std::uint64_t& steps, linalg::RoundingKey key) {
+    w_ = w;
+    a_ = Source{{}, d_, k_, 1.0, nullptr};
+    key_ = key;
+    if (step_.grad_norm && !usable(square(*step_.grad_norm * step_.grad_scale))) return {.skipped = true};
+    const Index r = projector_.core_rows();
+    for_tiles([&](Index t, Index j0, Index n, int) {
+      K::combine(r * n, step_.grad_scale, sum + j0 * r, 0.0, sum + j0 * r, core_at(j0));
+      p_.sums[t] = {.core = K::sum_squares(r * n, core_at(j0))};
+    });
+    if (!usable(this->sum().core) || !is_finite(captured)) return {.skipped = true};
+    projector_.prepare(a_, p_.projection, p_.team);
+    Report report;
+    report.captured = captured;
+    return apply(p_.core, steps, report);
   }
 
  private:
@@ -172,14 +202,23 @@ class Engine {
       if (steps > 0) rule_.transport(work.dense.change, p_.transport, p_.team);
       projector_.commit(work);
     }
-    ++steps;
-    rule_.advance();
     report.grad_norm = std::sqrt(total.gradient);
     report.captured = total.gradient > 0 ? total.core / total.gradient : 0;
     projector_.observe(report.captured, report.refreshed);
+    if constexpr (requires { projector_.wants_rank(); }) {
+      if (report.refreshed) projector_.record(core, total.gradient);
+      report.wants_rank = projector_.wants_rank();
+    }
     const double reference = projector_.captured_at_refresh();
     report.drift = reference > 0 && total.gradient > 0 ? 1 - report.captured / reference : 0;
+    return apply(core, steps, report);
+  }
 
+  /// Phases 3 to 5, from R.
+  Report apply(S* core, std::uint64_t& steps, const Report& report) {
+    auto& work = p_.projection;
+    ++steps;
+    rule_.advance();
     gain_ = rule_.gain();
     if constexpr (Lift::uses_projection) projector_.prepare_lift(work, p_.team);
     if constexpr (whole_rule && !TwoSided<Projector>) rule_.direction(core, beside ? p_.direction : core, p_.rule, p_.team);

@@ -1,7 +1,7 @@
 // Options of the lifts: how the update comes back.
 #pragma once
 
-#include <lowrank/core/abi.hpp>
+#include <lowrank/options/storage.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 
@@ -54,11 +54,13 @@ struct ChannelScale {
   }
 };
 
-/// What the projection loses is added to the next gradient: E <- A - P R, A = G + E. Keeps d x k scalars, in the
-/// transform's domain where the projector has one.
+/// What the projection loses is added to the next gradient: E <- A - P R, A = G + E. Keeps d x k numbers, in the
+/// transform's domain where the projector has one. storage is fixed at construction.
 struct ErrorFeedback {
+  Storage storage = Storage::Full;
+
   static constexpr const char* name = "error_feedback";
-  static void visit(auto&, auto&&) {}
+  static void visit(auto& o, auto&& f) { f("storage", o.storage); }
 };
 
 /// What happens to the part of the gradient outside the subspace: its sign (published default) or itself (SGD).

@@ -3,7 +3,7 @@
 
 #include <cstdint>   // std::int64_t, std::uint64_t
 
-#include <lowrank/core/abi.hpp>
+#include <lowrank/options/storage.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 
@@ -17,6 +17,16 @@ enum class Side { Smaller, Larger, Left, Right, SmallerLeft };
 /// by C o C with the variance correction (LDAdam, arXiv 2410.16103); for an index basis C is a partial permutation,
 /// so this is a gather.
 enum class Transport { Keep, Reset, Rotate };
+
+/// A rank that adapts between steps. energy > 0: the state keeps what each coordinate held of the gradient's energy at the
+/// last refresh (8 bytes each), and reports name the least rank that would have held this share of it; a rank that is within
+/// `hysteresis` of it, as a fraction, is left alone. Optimizer::set_rank and Fleet::rebalance act on it.
+struct AdaptiveRank {
+  double energy = 0;  // 0: off
+  double hysteresis = 0.1;
+
+  static void visit(auto& o, auto&& f) { f("adapt.energy", o.energy), f("adapt.hysteresis", o.hysteresis); }
+};
 
 /// The gradient as it is: plain AdamW, SGD or Lion.
 struct Identity {
@@ -36,12 +46,35 @@ struct Subspace {
   Transport transport = Transport::Rotate;
   std::int64_t sweeps = 1;           // of warm iteration per refresh
   std::uint64_t seed = 0;            // of the cold start
+  AdaptiveRank adapt = {};
 
   static constexpr const char* name = "subspace";
   static void visit(auto& o, auto&& f) {
     f("rank", o.rank), f("side", o.side), f("refresh_every", o.refresh_every), f("phase", o.phase);
     f("refresh_on_drift", o.refresh_on_drift), f("transport", o.transport), f("sweeps", o.sweeps);
-    f("seed", o.seed);
+    f("seed", o.seed), AdaptiveRank::visit(o.adapt, f);
+  }
+};
+
+/// Subspace kept in few bits and refreshed the more rarely the less it moves (Q-GaLore, arXiv 2407.08296): when the last
+/// five refreshes found `similar` of the old subspace in the new one, ||P_new^T P_old||_F^2 / r on average, the period is
+/// multiplied by `stretch`. storage is fixed at construction.
+struct LazySubspace {
+  std::int64_t rank = 128;
+  Side side = Side::Smaller;
+  std::int64_t refresh_every = 200;  // to begin with
+  std::int64_t phase = 0;
+  Transport transport = Transport::Keep;
+  Storage storage = Storage::Int4;
+  double similar = 0.4, stretch = 2;
+  std::int64_t sweeps = 1;
+  std::uint64_t seed = 0;
+
+  static constexpr const char* name = "lazy_subspace";
+  static void visit(auto& o, auto&& f) {
+    f("rank", o.rank), f("side", o.side), f("refresh_every", o.refresh_every), f("phase", o.phase);
+    f("transport", o.transport), f("storage", o.storage), f("similar", o.similar), f("stretch", o.stretch);
+    f("sweeps", o.sweeps), f("seed", o.seed);
   }
 };
 
@@ -112,12 +145,13 @@ struct Dct {
   Score score = Score::L1;
   DctRoute route = DctRoute::Auto;
   Spectrum spectrum = Spectrum::Recompute;
+  AdaptiveRank adapt = {};
 
   static constexpr const char* name = "dct";
   static void visit(auto& o, auto&& f) {
     f("rank", o.rank), f("side", o.side), f("refresh_every", o.refresh_every), f("phase", o.phase);
     f("refresh_on_drift", o.refresh_on_drift), f("transport", o.transport), f("basis", o.basis);
-    f("score", o.score), f("route", o.route), f("spectrum", o.spectrum);
+    f("score", o.score), f("route", o.route), f("spectrum", o.spectrum), AdaptiveRank::visit(o.adapt, f);
   }
 };
 

@@ -122,14 +122,16 @@ class ProjectorState<Coordinates, S, K> {
   }
 
   /// E_J <- A_J with the selected rows zero.
-  void keep(const Source& a, Index j0, Index w, const S*, S* E, int slot, const Work& work, const Team& team) const {
+  void keep(const Source& a, Index j0, Index w, const S*, linalg::CompactMatrix<S>& E, int slot, const Work& work,
+            const Team& team) const {
     S* block = team[slot].stage;
+    Index begin = 0;
     for_blocks([&](Index i0, Index m) {
       a.load(i0, m, j0, w, block, m);
-      for (Index j = 0; j < w; ++j) std::memcpy(E + i0 + (j0 + j) * d_, block + j * m, std::size_t(m) * sizeof(S));
+      for (; begin < rank() && work.in_use[begin] < i0 + m; ++begin)
+        for (Index j = 0; j < w; ++j) block[work.in_use[begin] - i0 + j * m] = 0;
+      E.store(i0, m, j0, w, block, m);
     });
-    for (Index j = 0; j < w; ++j)
-      for (Index i = 0; i < rank(); ++i) E[work.in_use[i] + (j0 + j) * d_] = 0;
   }
 
   void commit(Work& work) {

@@ -13,6 +13,7 @@
 
 #include <lowrank/linalg/dct.hpp>
 #include <lowrank/linalg/top_k.hpp>
+#include <lowrank/projector/energies.hpp>
 #include <lowrank/projector/projector.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
@@ -28,7 +29,8 @@ class ProjectorState<Dct, S, K> {
 
   ProjectorState() = default;
   ProjectorState(const Dct& options, Index d, Index k)
-      : options_(options), plan_(d), indices_(Buffer<std::int32_t>::shaped(detail::checked_rank("lowrank::Dct", options, d), 1)), table_(4 * d, 1), d_(d), k_(k) {
+      : options_(options), plan_(d), indices_(Buffer<std::int32_t>::shaped(detail::checked_rank("lowrank::Dct", options, d), 1)), table_(4 * d, 1), d_(d), k_(k), energies_(options.adapt, indices_.rows()) {
+    detail::check_adaptive("lowrank::Dct", options.adapt);
     for (Index t = 0; t < 4 * d; ++t)
       table_[t] = S(std::sqrt(2 / double(d)) * std::cos(3.14159265358979323846 * double(t) / double(2 * d)));
   }
@@ -73,12 +75,15 @@ class ProjectorState<Dct, S, K> {
   bool valid() const {
     for (Index i = 0; i < indices_.size(); ++i)
       if (indices_[i] < (i == 0 ? 0 : indices_[i - 1] + 1) || indices_[i] >= d_) return false;
-    return freshness_.valid();
+    return freshness_.valid() && energies_.valid();
   }
 
   Dct& options() { return options_; }
   const Dct& options() const { return options_; }
-  void check() const { detail::check_changed("lowrank::Dct", options_, d_, rank()); }
+  void check() const {
+    detail::check_changed("lowrank::Dct", options_, d_, rank());
+    detail::check_adaptive("lowrank::Dct", options_.adapt, energies_.kept());
+  }
   Index rank() const { return indices_.rows(); }
   Index core_rows() const { return rank(); }
   Index core_cols() const { return k_; }
@@ -169,12 +174,18 @@ class ProjectorState<Dct, S, K> {
   }
 
   /// E^_J <- S_J with the selected rows zero.
-  void keep(const Source& a, Index j0, Index w, const S*, S* E, int slot, const Work& work, const Team& team) const {
+  void keep(const Source& a, Index j0, Index w, const S*, linalg::CompactMatrix<S>& E, int slot, const Work& work,
+            const Team& team) const {
+    S* block = team[slot].stage;
     for (Index j = 0; j < w; j += lanes) {
       const Index n = std::min(lanes, w - j);
       S* x = transform(a, j0 + j, n, slot, work, team);
       for (Index i = 0; i < rank(); ++i) std::memset(x + work.in_use[i] * lanes, 0, lanes * sizeof(S));
-      K::transpose(n, d_, x, lanes, E + (j0 + j) * d_, d_);
+      for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
+        const Index m = std::min(linalg::block_rows, d_ - i0);
+        K::transpose(n, m, x + i0 * lanes, lanes, block, m);
+        E.store(i0, m, j0 + j, n, block, m);
+      }
     }
   }
 
@@ -182,6 +193,28 @@ class ProjectorState<Dct, S, K> {
   void observe(double captured, bool refreshed) { freshness_.observe(captured, refreshed, options_.refresh_on_drift); }
   void visit(auto&& f) { visit_state(*this, f); }
   void visit(auto&& f) const { visit_state(*this, f); }
+
+  const detail::Energies& energies() const { return energies_; }
+  Index largest_rank() const { return d_; }
+  void record(const S* R, double energy) { energies_.template record<K>(R, k_, energy); }
+  Index wants_rank() const { return energies_.wanted(options_.adapt, d_); }
+  /// Takes over what fits of a state of another rank, the lowest free frequencies fill up; the next step is due. Gives for
+  /// each coordinate which one it was, or -1. Allocates.
+  std::vector<Index> inherit(const ProjectorState& old) {
+    std::vector<Index> slot(std::size_t(d_), -2);  // of every frequency in old, -1: new, -2: not chosen
+    std::vector<Index> kept = old.energies_.survivors(old.rank(), rank());
+    for (const Index i : kept) slot[std::size_t(old.indices_[i])] = i;
+    Index missing = rank() - Index(kept.size()), at = 0;
+    for (std::size_t q = 0; q < slot.size() && missing > 0; ++q)
+      if (slot[q] == -2) slot[q] = -1, --missing;
+    std::vector<Index> from;
+    for (std::size_t q = 0; q < slot.size(); ++q)
+      if (slot[q] != -2) indices_[at++] = std::int32_t(q), from.push_back(slot[q]);
+    freshness_ = old.freshness_;
+    freshness_.pending = 1;
+    energies_.inherit(old.energies_, from);
+    return from;
+  }
 
   /// Coefficients (d values) -> the column they stand for; what an error buffer in the transform domain means.
   void inverse(S* x, S* scratch) const {
@@ -238,7 +271,11 @@ class ProjectorState<Dct, S, K> {
     if (a.error != nullptr) {
       S* e = x + d_ * lanes;
       if (n < lanes) std::memset(e, 0, std::size_t(d_ * lanes) * sizeof(S));
-      K::transpose(d_, n, a.error + j * d_, d_, e, lanes);
+      for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
+        const Index m = std::min(linalg::block_rows, d_ - i0);
+        a.error->load(i0, m, j, n, block, m);
+        K::transpose(m, n, block, m, e + i0 * lanes, lanes);
+      }
       K::combine(d_ * lanes, 1.0, x, 1.0, e, x);
     }
     return x;
@@ -271,6 +308,7 @@ class ProjectorState<Dct, S, K> {
   static void visit_state(auto& self, auto&& f) {
     f("indices", self.indices_);
     detail::Freshness::visit(self.freshness_, f);
+    detail::Energies::visit(self.energies_, f);
   }
 
   Dct options_;
@@ -279,6 +317,7 @@ class ProjectorState<Dct, S, K> {
   Buffer<S> table_;
   Index d_ = 0, k_ = 0;
   detail::Freshness freshness_;
+  detail::Energies energies_;
 };
 
 }  // namespace lowrank

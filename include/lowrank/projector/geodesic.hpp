@@ -58,10 +58,10 @@ class ProjectorState<Geodesic, S, K> : public detail::BlockIteration<Geodesic, S
   /// False when the old basis holds nothing of this gradient.
   bool turn(const Source& a, S* R, Work& work, const Team& team) const {
     const Index d = this->basis_.rows(), k = this->k_, r = this->rank();
-    const S* old = this->basis_.data();
+    const S* old = this->in_use(work);
     S* P = work.dense.candidate;
     S* F = work.wide;
-    std::memcpy(P, old, this->basis_.bytes());
+    std::memcpy(P, old, std::size_t(d * r) * sizeof(S));
     work.dense.packed.pack_down(linalg::transposed<K, S>(P, d), team);
     this->project_all(work.dense.packed, a, R, team);
     const double energy = this->normalise(R, r, k);

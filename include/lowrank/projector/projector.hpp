@@ -13,7 +13,7 @@
 //   worse(captured, work)                 optional: is the candidate worse than what it replaces?
 //   commit(work) / observe(...)           the step is certain: the candidate becomes the basis
 //   prepare_lift(work, team), lift(N, j0, w, slot, work, team, sink)                 U = P N in blocks
-//   keep(A, j0, w, R, E, slot, work, team)           E_J = A_J - P R_J for error feedback
+//   keep(A, j0, w, R, E, slot, work, team)           E_J = A_J - P R_J for error feedback, E a CompactMatrix
 //
 // `static constexpr bool orthonormal = false` says that P^T P is not the identity: Residual and ErrorFeedback, which take
 // A - P R for what was lost, then do not compile.

@@ -12,6 +12,7 @@
 #include <lowrank/linalg/eigh.hpp>
 #include <lowrank/linalg/orth.hpp>
 #include <lowrank/projector/dense.hpp>
+#include <lowrank/projector/energies.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 
@@ -29,7 +30,8 @@ class BlockIteration : public DenseProjector<Options, S, K> {
   static constexpr Index oversampling = 8;
 
   BlockIteration() = default;
-  BlockIteration(const char* who, const Options& options, Index d, Index k) : Base(who, options, d, k, std::min(d, k)) {}
+  BlockIteration(const char* who, const Options& options, Index d, Index k, Storage storage = Storage::Full)
+      : Base(who, options, d, k, std::min(d, k), storage) {}
 
   struct Work {
     DenseWork<S, K> dense;
@@ -41,7 +43,7 @@ class BlockIteration : public DenseProjector<Options, S, K> {
 
     Work() = default;
     Work(Arena& arena, const BlockIteration& p, int)
-        : dense(arena, p.basis_.rows(), p.rank()),
+        : dense(arena, p.basis_.rows(), p.rank(), p.basis_.storage()),
           orth(arena, p.basis_.rows(), p.rank()),
           orth_wide(arena, p.basis_.rows(), p.width()),
           wide(arena.take<S>(p.basis_.rows() * p.width())),
@@ -51,8 +53,7 @@ class BlockIteration : public DenseProjector<Options, S, K> {
   };
 
   bool refresh(const Source& a, S* R, Work& work, const Team& team) const {
-    const bool warm = this->freshness_.captured_at_refresh > 0 && warm_start(a, R, work, team);
-    if (!warm && !cold_start(a, R, work, team)) return false;
+    if (!find(a, R, work, team)) return false;
     this->announce(work, this->freshness_.captured_at_refresh > 0 ? this->options_.transport : Transport::Keep, team);
     return true;
   }
@@ -63,12 +64,18 @@ class BlockIteration : public DenseProjector<Options, S, K> {
  protected:
   Index width() const { return std::min({this->rank() + oversampling, this->basis_.rows(), this->k_}); }
 
+  /// A candidate; false for a gradient of zeros.
+  bool find(const Source& a, S* R, Work& work, const Team& team) const {
+    const bool warm = this->freshness_.captured_at_refresh > 0 && warm_start(a, R, work, team);
+    return warm || cold_start(a, R, work, team);
+  }
+
   /// False when the old basis holds nothing of this gradient: there is nothing to start from.
   bool warm_start(const Source& a, S* R, Work& work, const Team& team) const {
     const Index d = this->basis_.rows(), k = this->k_, r = this->rank();
-    const S* old = this->basis_.data();
+    const S* old = this->in_use(work);
     S* P = work.dense.candidate;
-    std::memcpy(P, old, this->basis_.bytes());
+    std::memcpy(P, old, std::size_t(d * r) * sizeof(S));
     for (std::int64_t sweep = 0; sweep < this->options_.sweeps; ++sweep) {
       work.dense.packed.pack_down(linalg::transposed<K, S>(P, d), team);
       project_all(work.dense.packed, a, R, team);
@@ -137,9 +144,47 @@ class BlockIteration : public DenseProjector<Options, S, K> {
 template <class S, class K>
 class ProjectorState<Subspace, S, K> : public detail::BlockIteration<Subspace, S, K> {
  public:
+  using Base = detail::BlockIteration<Subspace, S, K>;
+
   ProjectorState() = default;
   ProjectorState(const Subspace& options, Index d, Index k)
-      : detail::BlockIteration<Subspace, S, K>("lowrank::Subspace", options, d, k) {}
+      : Base("lowrank::Subspace", options, d, k), energies_(options.adapt, this->rank()) {
+    detail::check_adaptive("lowrank::Subspace", options.adapt);
+  }
+
+  void check() const {
+    Base::check();
+    detail::check_adaptive("lowrank::Subspace", this->options_.adapt, energies_.kept());
+  }
+
+  const detail::Energies& energies() const { return energies_; }
+  Index largest_rank() const { return this->largest_rank_; }
+  /// The basis is new and R = P^T A.
+  void record(const S* R, double energy) { energies_.template record<K>(R, this->k_, energy); }
+  Index wants_rank() const { return energies_.wanted(this->options_.adapt, this->largest_rank_); }
+
+  /// Takes over what fits of a state of another rank; new directions are random ones, orthogonal to the old; the next step
+  /// is due. Gives for each coordinate which one it was, or -1. Allocates.
+  std::vector<Index> inherit(const ProjectorState& old) {
+    std::vector<Index> from = old.energies_.survivors(old.rank(), this->rank());
+    from.resize(std::size_t(this->rank()), -1);
+    this->adopt_columns(old, from);
+    energies_.inherit(old.energies_, from);
+    return from;
+  }
+
+  bool valid() const { return Base::valid() && energies_.valid(); }
+  void visit(auto&& f) {
+    Base::visit(f);
+    detail::Energies::visit(energies_, f);
+  }
+  void visit(auto&& f) const {
+    Base::visit(f);
+    detail::Energies::visit(energies_, f);
+  }
+
+ private:
+  detail::Energies energies_;
 };
 
 }  // namespace lowrank

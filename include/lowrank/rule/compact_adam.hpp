@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>  // std::int8_t, std::uint8_t
+#include <vector>
 
 #include <lowrank/core/rng.hpp>
 #include <lowrank/linalg/store.hpp>
@@ -207,6 +208,28 @@ class CompactAdam {
         moments_.store(i, b, e, n, M + from, V + from, options_.seed, 2 * steps_ + 1);
       });
     });
+  }
+
+  /// Moments of another rank: row i was row from[i], or starts at zero (-1). Allocates.
+  void inherit(const CompactAdam& old, const std::vector<Index>& from) {
+    steps_ = old.steps_;
+    const Index r = moments_.rows(), before = old.moments_.rows(), k = moments_.cols(), tile = linalg::tile_columns;
+    Buffer<S> then(before * tile, 2), now(r * tile, 2);
+    for (Index t = 0; t * tile < k; ++t) {
+      const Index w = std::min(tile, k - t * tile);
+      each_block(before, t * tile, w, [&](Index i, Index b, Index e, Index at, Index n) {
+        old.moments_.load(i, b, e, n, then.column(0) + at, then.column(1) + at);
+      });
+      for (Index m = 0; m < 2; ++m)
+        for (Index j = 0; j < w; ++j)
+          for (Index i = 0; i < r; ++i) {
+            const Index was = from[std::size_t(i)];
+            now(i + j * r, m) = was < 0 ? S(0) : then(was + j * before, m);
+          }
+      each_block(r, t * tile, w, [&](Index i, Index b, Index e, Index at, Index n) {
+        moments_.store(i, b, e, n, now.column(0) + at, now.column(1) + at, options_.seed, 2 * steps_ + 1);
+      });
+    }
   }
 
   bool valid() const { return moments_.valid(); }

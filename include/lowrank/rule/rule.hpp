@@ -58,5 +58,29 @@ void for_columns(const S* R, Index ldr, S* N, Index ldn, Index i0, Index m, Inde
   for (Index j = 0; j < w; ++j) f(R + j * ldr, N + j * ldn, i0 + (j0 + j) * ld, m);
 }
 
+/// A state of another rank, field by field: of arrays with a row per coordinate row i was row from[i], or starts at zero
+/// (-1); everything else is copied.
+template <class State>
+void inherit_rows(State& state, const State& old, const std::vector<Index>& from) {
+  if constexpr (requires { state.inherit(old, from); }) return state.inherit(old, from);
+  std::vector<const void*> fields;
+  old.visit([&](const char*, const auto& field) { fields.push_back(&field); });
+  std::size_t at = 0;
+  state.visit([&]<class Field>(const char*, Field& field) {
+    const auto& was = *static_cast<const Field*>(fields[at++]);
+    if constexpr (requires { field.column(0); }) {
+      if (field.rows() == was.rows()) {
+        field = was;
+        return;
+      }
+      for (Index j = 0; j < field.cols(); ++j)
+        for (Index i = 0; i < field.rows(); ++i)
+          if (from[std::size_t(i)] >= 0) field(i, j) = was(from[std::size_t(i)], j);
+    } else {
+      field = was;
+    }
+  });
+}
+
 }  // namespace detail
 }  // namespace lowrank

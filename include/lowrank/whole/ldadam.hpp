@@ -24,7 +24,7 @@ class ProjectorState<LdAdam, S, K> : public detail::WholeMethod<LdAdam> {
         basis_(Buffer<S>::shaped(d, r_)),
         first_(Buffer<S>::shaped(r_, k)),
         second_(Buffer<S>::shaped(r_, k)),
-        error_(options.feedback == Feedback::On ? Buffer<S>::shaped(d, k) : Buffer<S>()) {
+        error_(options.feedback == Feedback::On ? linalg::CompactMatrix<S>(d, k, Storage::Full) : linalg::CompactMatrix<S>()) {
     check();
   }
 
@@ -67,7 +67,7 @@ class ProjectorState<LdAdam, S, K> : public detail::WholeMethod<LdAdam> {
     return started_ <= 1;
   }
   const Buffer<S>& basis() const { return basis_; }
-  const S* error() const { return error_.data(); }
+  const linalg::CompactMatrix<S>* error() const { return feeds_back() ? &error_ : nullptr; }
 
   void step(const Stage& stage, Work& work, Report& report) {
     const auto& team = stage.team;
@@ -85,7 +85,7 @@ class ProjectorState<LdAdam, S, K> : public detail::WholeMethod<LdAdam> {
     report.captured = energy > 0 ? std::min(1.0, stage.sum() / energy) : 0;
 
     const double kappa = b1 / (1 - b1);
-    const bool feedback = error_.size() > 0;
+    const bool feedback = feeds_back();
     if (feedback) lose(stage, work, before ? kappa : 0);
     if (before) {
       linalg::gemm<K>(r_, r_, d_, linalg::transposed<K, S>(work.basis, d_), linalg::columns<K, S>(basis_.data(), d_),
@@ -106,7 +106,7 @@ class ProjectorState<LdAdam, S, K> : public detail::WholeMethod<LdAdam> {
         K::combine(n, 1.0, work.core + at, before ? kappa : 0.0, first_.data() + at, N);
         work.packed.lift(N, w, team[slot], [&](Index i0, Index m, Index j, Index q, const S* U, Index ld) {
           for (Index c = 0; c < q; ++c) {
-            S* E = error_.column(j0 + j + c) + i0;
+            S* E = error_.full() + i0 + (j0 + j + c) * d_;
             K::combine(m, 1.0, E, -1.0, U + c * ld, E);
           }
         });
@@ -122,6 +122,8 @@ class ProjectorState<LdAdam, S, K> : public detail::WholeMethod<LdAdam> {
   void visit(auto&& f) const { visit_state(*this, f); }
 
  private:
+  bool feeds_back() const { return error_.rows() > 0; }
+
   /// work.basis <- orth(B T^T), false when T is zero.
   bool follow(const Stage& stage, Work& work, double c1) const {
     const auto& team = stage.team;
@@ -152,7 +154,7 @@ class ProjectorState<LdAdam, S, K> : public detail::WholeMethod<LdAdam> {
         S* block = team[slot].stage;
         stage.a.load(i0, m, j0 + j, n, block, m);
         for (Index c = 0; c < n; ++c)
-          K::combine(m, 1.0, block + c * m, U == nullptr ? 0.0 : kappa, U + c * ld, error_.column(j0 + j + c) + i0);
+          K::combine(m, 1.0, block + c * m, U == nullptr ? 0.0 : kappa, U + c * ld, error_.full() + i0 + (j0 + j + c) * d_);
       };
       if (kappa != 0) work.packed.lift(first_.data() + j0 * r_, w, team[slot], add);
       else stage.each_block([&](Index i0, Index m) { add(i0, m, 0, w, nullptr, 0); });
@@ -163,11 +165,12 @@ class ProjectorState<LdAdam, S, K> : public detail::WholeMethod<LdAdam> {
     f("basis", self.basis_);
     f("exp_avg", self.first_);
     f("exp_avg_sq", self.second_);
-    f("error", self.error_);
+    self.error_.visit("error", "", "", f);
     f("started", self.started_);
   }
 
-  Buffer<S> basis_, first_, second_, error_;
+  Buffer<S> basis_, first_, second_;
+  linalg::CompactMatrix<S> error_;
   std::uint64_t started_ = 0;  // the basis has seen a gradient
 };
 

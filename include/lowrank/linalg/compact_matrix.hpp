@@ -1,0 +1,163 @@
+// CompactMatrix: a matrix that is kept in its own scalar, in bytes or in half bytes. Codes of b bits, with two numbers for
+// every 256 consecutive rows of a column (fewer at its end),
+//   low = min x,   step = (max x - low) / (2^b - 1),   q = round((x - low) / step),   x ~ low + q step,
+// so that the error is at most step / 2, a group of one value is exact, and a group of one sign loses nothing to a zero it
+// does not hold. Int4: row 2i is the low half of byte i of its column, row 2i + 1 the high half.
+// Bytes: Full s d k; Int8 d k, Int4 ceil(d/2) k, and both 2 s for every started group, s being the scalar's.
+#pragma once
+
+#include <algorithm>  // std::minmax_element, std::clamp
+#include <cstdint>    // std::uint8_t
+
+#include <lowrank/core/buffer.hpp>
+#include <lowrank/options/storage.hpp>
+
+namespace lowrank::inline LOWRANK_ABI {
+namespace linalg {
+
+template <class S>
+class CompactMatrix {
+ public:
+  static constexpr Index group = 256;
+
+  CompactMatrix() = default;
+  /// Without memory, until allocate().
+  CompactMatrix(Index rows, Index cols, Storage storage) : storage_(storage), rows_(rows), cols_(cols) {
+    if (storage == Storage::Full) {
+      full_ = Buffer<S>::shaped(rows, cols);
+    } else {
+      codes_ = Buffer<std::uint8_t>::shaped(storage == Storage::Int8 ? rows : (rows + 1) / 2, cols);
+      ranges_ = Buffer<S>::shaped(2 * ((rows + group - 1) / group), cols);
+    }
+  }
+
+  Index rows() const { return rows_; }
+  Index cols() const { return cols_; }
+  Storage storage() const { return storage_; }
+  bool allocated() const { return full_.allocated() && codes_.allocated(); }
+  void allocate() { full_.allocate(), codes_.allocate(), ranges_.allocate(); }
+  std::size_t bytes() const { return full_.bytes() + codes_.bytes() + ranges_.bytes(); }
+  /// The numbers themselves where they are kept in full, otherwise empty and null.
+  const Buffer<S>& numbers() const { return full_; }
+  S* full() { return full_.data(); }
+  const S* full() const { return full_.data(); }
+
+  /// dst[i + j ld] = X(i0 + i, j0 + j), m x n of them.
+  void load(Index i0, Index m, Index j0, Index n, S* dst, Index ld) const {
+    each(i0, m, j0, n, [&](Index i, Index j, Index count, const S* values, S low, S step) {
+      S* out = dst + (i - i0) + (j - j0) * ld;
+      if (values != nullptr) std::memcpy(out, values, std::size_t(count) * sizeof(S));
+      else for (Index q = 0; q < count; ++q) out[q] = low + S(code(i + q, j)) * step;
+    });
+  }
+  /// dst[i + j ld] += X(i0 + i, j0 + j).
+  template <class K>
+  void add_to(Index i0, Index m, Index j0, Index n, S* dst, Index ld) const {
+    each(i0, m, j0, n, [&](Index i, Index j, Index count, const S* values, S low, S step) {
+      S* out = dst + (i - i0) + (j - j0) * ld;
+      if (values != nullptr) K::combine(count, 1.0, out, 1.0, values, out);
+      else for (Index q = 0; q < count; ++q) out[q] += low + S(code(i + q, j)) * step;
+    });
+  }
+
+  /// All of src, rows x cols, to what store() and load() would make of it.
+  static void round_trip(S* src, Index rows, Index cols, Storage storage) {
+    if (storage == Storage::Full) return;
+    for (Index j = 0; j < cols; ++j)
+      for (Index i = 0; i < rows; i += group) {
+        S* const x = src + i + j * rows;
+        const Range range(x, x + std::min(group, rows - i), largest(storage));
+        for (Index q = 0; q < std::min(group, rows - i); ++q) x[q] = range.low + S(range.code(x[q], S(0.5))) * range.step;
+      }
+  }
+
+  /// X(i0 + i, j0 + j) <- src[i + j ld]; whole groups: i0 is a multiple of 256, and so is m unless it reaches the last row.
+  void store(Index i0, Index m, Index j0, Index n, const S* src, Index ld) {
+    store(i0, m, j0, n, src, ld, [](Index, Index) { return S(0.5); });
+  }
+  /// The code is the whole part of (x - low) / step + shift(i, j): 1/2 is nearest, a uniform number in [0, 1) stochastic rounding.
+  template <class Shift>
+  void store(Index i0, Index m, Index j0, Index n, const S* src, Index ld, const Shift& shift) {
+    for (Index j = j0; j < j0 + n; ++j) {
+      const S* column = src + (j - j0) * ld - i0;
+      if (storage_ == Storage::Full) {
+        std::memcpy(full_.column(j) + i0, column + i0, std::size_t(m) * sizeof(S));
+        continue;
+      }
+      for (Index i = i0; i < i0 + m; i += group) {
+        const Index end = std::min(i + group, i0 + m);
+        const Range range(column + i, column + end, largest(storage_));
+        ranges_(2 * (i / group), j) = range.low;
+        ranges_(2 * (i / group) + 1, j) = range.step;
+        for (Index q = i; q < end; ++q) set_code(q, j, range.code(column[q], shift(q, j)));
+      }
+    }
+  }
+
+  void visit(const char* full, const char* codes, const char* ranges, auto&& f) { visit(*this, full, codes, ranges, f); }
+  void visit(const char* full, const char* codes, const char* ranges, auto&& f) const { visit(*this, full, codes, ranges, f); }
+
+ private:
+  static int largest(Storage storage) { return storage == Storage::Int8 ? 255 : 15; }
+
+  /// What the codes of one group stand for.
+  struct Range {
+    S low, step, inverse;
+    int top;
+    Range(const S* begin, const S* end, int largest_code) : top(largest_code) {
+      const auto [least, most] = std::minmax_element(begin, end);
+      low = *least;
+      step = (*most - low) / S(top);
+      inverse = step > 0 ? 1 / step : 0;
+    }
+    int code(S x, S shift) const { return std::clamp(int((x - low) * inverse + shift), 0, top); }
+  };
+
+  int code(Index i, Index j) const {
+    if (storage_ == Storage::Int8) return codes_(i, j);
+    return codes_(i / 2, j) >> (4 * (i % 2)) & 15;
+  }
+  void set_code(Index i, Index j, int q) {
+    if (storage_ == Storage::Int8) {
+      codes_(i, j) = std::uint8_t(q);
+      return;
+    }
+    std::uint8_t& byte = codes_(i / 2, j);
+    byte = std::uint8_t(i % 2 == 0 ? (byte & 0xF0) | q : (byte & 0x0F) | q << 4);
+  }
+
+  /// f(i, j, count, values or null, low, step) for pieces of columns that lie in one group.
+  template <class F>
+  void each(Index i0, Index m, Index j0, Index n, const F& f) const {
+    for (Index j = j0; j < j0 + n; ++j) {
+      if (storage_ == Storage::Full) {
+        f(i0, j, m, full_.column(j) + i0, S(0), S(0));
+        continue;
+      }
+      for (Index i = i0; i < i0 + m;) {
+        const Index end = std::min(i / group * group + group, i0 + m);
+        const S* range = ranges_.column(j) + 2 * (i / group);
+        f(i, j, end - i, static_cast<const S*>(nullptr), range[0], range[1]);
+        i = end;
+      }
+    }
+  }
+
+  static void visit(auto& self, const char* full, const char* codes, const char* ranges, auto&& f) {
+    if (self.storage_ == Storage::Full) {
+      f(full, self.full_);
+    } else {
+      f(codes, self.codes_);
+      f(ranges, self.ranges_);
+    }
+  }
+
+  Storage storage_ = Storage::Full;
+  Index rows_ = 0, cols_ = 0;
+  Buffer<S> full_;
+  Buffer<std::uint8_t> codes_;
+  Buffer<S> ranges_;
+};
+
+}  // namespace linalg
+}  // namespace lowrank
