@@ -80,6 +80,6 @@ TEST_CASE("What LDAdam loses comes back: at full rank there is nothing to lose",
     const MatrixXd G = support::training_gradient(12, 20, t);
     const Report report = optimizer.step(W, G, {.lr = 0.01});
     CHECK(report.captured == Catch::Approx(1));
-    for (Index i = 0; i < W.size(); ++i) CHECK(std::abs(optimizer.projection().error()[i]) < 1e-12);
+    for (Index i = 0; i < W.size(); ++i) CHECK(std::abs(optimizer.projection().error()->full()[i]) < 1e-12);
   }
 }
