@@ -21,7 +21,7 @@ using pretrain::Settings;
 /// Methods by default, and what does not fit together whatever the values are. Throws std::invalid_argument.
 void complete(Settings& s) {
   using namespace pretrain;
-  if (s.methods.empty() && s.study) s.methods.assign(std::begin(studied_by_default), std::end(studied_by_default));
+  if (s.methods.empty() && s.study) s.methods = studied_by_default();
   if (s.methods.empty()) s.methods.assign(std::begin(compared_by_default), std::end(compared_by_default));
   const auto none = [&](bool (Method::*has)() const) {
     for (const std::string& name : s.methods)

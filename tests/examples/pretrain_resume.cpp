@@ -56,6 +56,29 @@ TEST_CASE("a comparison cut into pieces of any length ends with the bits of one 
   }
 }
 
+TEST_CASE("every method is cut between any two steps without a trace") {
+  const Place place;
+  const std::string help = place.run({"--method", "none"}).text, there = "there are ";
+  Words all = program::split(help.substr(help.find(there) + there.size()), ',');  // "no method 'none'; there are a, b, c"
+  for (std::string& name : all) name.erase(0, name.find_first_not_of(' ')), name.erase(std::min(name.find('\n'), name.size()));
+  REQUIRE(all.size() > 25);
+  std::string names;
+  for (const std::string& name : all) names += (names.empty() ? "" : ",") + name;
+  const Words task = Words{"--steps", "5", "--refresh-every", "2", "--method", names};
+  REQUIRE(place.run(place.small("whole") + task).code == 0);
+  Place::Ended ended = place.run(place.small("pieces") + task + Words{"--stop-after", "1"});
+  for (std::size_t i = 0; ended.code == 130 && i < 5 * all.size(); ++i)
+    ended = place.run({"--resume", "--out", (place / "pieces").string(), "--stop-after", "1"});
+  INFO(ended.text);
+  REQUIRE(ended.code == 0);
+  for (const std::string& name : all) {
+    INFO(name);
+    const std::string weights = program::text_of(place / "pieces" / (name + ".safetensors"));
+    CHECK(!weights.empty());
+    CHECK(weights == program::text_of(place / "whole" / (name + ".safetensors")));
+  }
+}
+
 TEST_CASE("no bit depends on the number of threads") {
   const Place place;
   REQUIRE(place.run(task(place, "whole")).code == 0);
