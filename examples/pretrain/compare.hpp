@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <iostream>
+#include <optional>
 #include <stdexcept>  // std::runtime_error
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "examples/pretrain/interrupt.hpp"
 #include "examples/pretrain/memory.hpp"
 #include "examples/pretrain/results.hpp"
+#include "examples/pretrain/watch.hpp"
 
 namespace pretrain {
 
@@ -40,7 +42,14 @@ class Comparison {
       : settings_(settings), out_(settings.out), corpus_(Corpus::read(settings.corpus, settings.model.context + 1)),
         model_(settings.model, settings.batch), checkpoint_(out_) {
     for (const std::string& name : settings_.methods) specs_.push_back(spec_of(method(name), settings_));
-    for (const RunSpec& spec : specs_) uses_.push_back(trainer(spec)->memory());
+    bool watched = false;
+    for (const RunSpec& spec : specs_) {
+      const auto made = trainer(spec);
+      uses_.push_back(made->memory());
+      watched = watched || has_basis(*made);
+    }
+    if (settings_.watch && !watched)
+      throw std::invalid_argument("--watch: the method keeps no basis, see --help");
   }
 
   /// Before anything is trained: what each method would keep, matrix by matrix.
@@ -98,15 +107,24 @@ class Comparison {
   }
 
   Exit train(Run& run, Progress& progress) {
+    std::optional<Watch> watch;
+    if (settings_.watch && has_basis(run.trainer()))
+      watch.emplace(settings_, method(run.record().spec.method), run.record().steps);
     progress.begin(run.record().spec.method, run.record().steps, settings_.steps);
     while (!run.finished()) {
+      if (watch) watch->before(run.trainer());
       const Run::Stepped step = run.step();
+      if (watch && !run.record().diverged) watch->after(run.trainer(), run.record().steps - 1);
       progress.step(run.record().steps, step.loss, run.tokens_per_step(), step.seconds);
       ++steps_made_;
-      if (Interrupt::asked() || steps_made_ == settings_.stop_after) return Exit::Interrupted;
+      if (Interrupt::asked() || steps_made_ == settings_.stop_after) {
+        if (watch) watch->draw();
+        return Exit::Interrupted;
+      }
       if (run.record().steps % settings_.checkpoint_every == 0) checkpoint_.save(finished_, &run);
     }
     progress.skip(settings_.steps - run.record().steps);
+    if (watch) watch->draw();
     return Exit::Done;
   }
 

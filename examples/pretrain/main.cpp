@@ -30,6 +30,7 @@ void complete(Settings& s) {
   };
   if (std::set<std::string>(s.methods.begin(), s.methods.end()).size() < s.methods.size())
     throw std::invalid_argument("--method: one of them is named twice");
+  if (s.study && s.watch) throw std::invalid_argument("--watch: a study does not watch its runs");
   if (s.study && s.lr) throw std::invalid_argument("--lr: a study finds the rates itself");
   if (s.corpus.empty()) throw std::invalid_argument("--corpus: no text to train on by default, name a file or folder");
   check(s.model);

@@ -71,6 +71,23 @@ class FleetTrainer final : public Trainer {
     return use;
   }
 
+  std::vector<Basis> bases() const override {
+    std::vector<Basis> all;
+    std::size_t i = 0;
+    fleet_.each([&]<class O>(const std::string& name, const O& o) {
+      const auto& report = fleet_.reports()[i];
+      const auto& gradient = params_[i++].gradient;
+      if constexpr (O::projected) {
+        Basis basis{name, o.rows(), o.cols(), gradient.data, o.transposed(), o.rank(),
+                    report.captured, report.drift, report.refreshed, nullptr, nullptr};
+        if constexpr (requires { o.projection().basis(); }) basis.vectors = o.projection().basis().data();
+        if constexpr (requires { o.projection().indices(); }) basis.indices = o.projection().indices().data();
+        if (basis.vectors != nullptr || basis.indices != nullptr) all.push_back(basis);
+      }
+    });
+    return all;
+  }
+
   void print_plan(std::ostream& out) const override { out << fleet_.plan(); }
   void save(const std::filesystem::path& path) const override { fleet_.save(path); }
   void load(const std::filesystem::path& path) override { fleet_.load(path); }

@@ -5,7 +5,9 @@
 #include <memory>
 #include <ostream>
 #include <string>
+#include <vector>
 
+#include "examples/pretrain/basis.hpp"
 #include "examples/pretrain/layout.hpp"
 #include "examples/pretrain/settings.hpp"
 
@@ -47,6 +49,8 @@ class Trainer {
   /// factor: of the peak rates, by the schedule. The gradient is clipped to this norm; 0: not.
   virtual Outcome step(double factor, double clip) = 0;
   virtual MemoryUse memory() = 0;
+  /// Of the last step, in the model's order; none of a method that projects nothing or keeps no basis.
+  virtual std::vector<Basis> bases() const { return {}; }
   virtual void print_plan(std::ostream& out) const = 0;
   virtual void save(const std::filesystem::path& path) const = 0;
   virtual void load(const std::filesystem::path& path) = 0;
