@@ -12,6 +12,7 @@
 #include "examples/pretrain/interrupt.hpp"
 #include "examples/pretrain/memory.hpp"
 #include "examples/pretrain/results.hpp"
+#include "examples/pretrain/threads.hpp"
 #include "examples/pretrain/watch.hpp"
 
 namespace pretrain {
@@ -23,7 +24,7 @@ inline std::string size_text(std::size_t bytes) {
   return bytes < 1u << 20 ? format("%.0f kB", double(bytes) / 1e3) : format("%.1f MB", double(bytes) / 1e6);
 }
 
-inline void print_task(std::FILE* out, const Settings& s, const Corpus& corpus, const Model<float>& model) {
+inline void print_task(std::FILE* out, const Settings& s, const Corpus& corpus, const Network& model) {
   std::fprintf(out, "text: %s, %s in %zu files to train on, %s in %zu held out\n", s.corpus.c_str(),
                size_text(corpus.training.size()).c_str(), corpus.training_files,
                size_text(corpus.held_out.size()).c_str(), corpus.held_out_files);
@@ -40,7 +41,7 @@ class Comparison {
   /// Reads the text and checks every method's options. Throws for what does not fit together.
   explicit Comparison(const Settings& settings)
       : settings_(settings), out_(settings.out), corpus_(Corpus::read(settings.corpus, settings.model.context + 1)),
-        model_(settings.model, settings.batch), checkpoint_(out_) {
+        networks_(settings.model, settings.batch), checkpoint_(out_) {
     for (const std::string& name : settings_.methods) specs_.push_back(spec_of(method(name), settings_));
     bool watched = false;
     for (const RunSpec& spec : specs_) {
@@ -74,7 +75,7 @@ class Comparison {
       checkpoint_.begin(settings);
     }
 
-    print_task(stdout, settings_, corpus_, model_);
+    print_task(stdout, settings_, corpus_, network(specs_[0]));
     print_memory(stdout, settings_.methods, uses_);
     write_memory(out_ / "memory.csv", settings_.methods, uses_);
     std::printf("\n");
@@ -85,25 +86,27 @@ class Comparison {
                       std::max<Index>(1, settings_.steps / 10));
     while (finished_.size() < specs_.size()) {
       write_results(out_, finished_);
-      Run run(settings_, specs_[finished_.size()], corpus_, model_);
+      const RunSpec& spec = specs_[finished_.size()];
+      Run run(settings_, spec, corpus_, network(spec));
       if (!from.is_null() && !from.at("current").is_null()) checkpoint_.restore(from, run);
       from = nullptr;
       if (train(run, progress) == Exit::Interrupted) return stop(run, progress);
       run.finish();
-      write_weights(out_ / (run.record().spec.method + ".safetensors"), model_);
+      write_weights(out_ / (spec.method + ".safetensors"), run.network(), run.trainer().replacements());
       finished_.push_back(run.record());
       checkpoint_.save(finished_, nullptr);
     }
     progress.clear();
     write_results(out_, finished_);
-    print_results(stdout, finished_);
+    print_results(stdout, finished_, 2 * sizeof(float) * std::size_t(network(specs_[0]).layout().parameters()));
     std::printf("\ncurves, tables and weights are in %s\n", out_.c_str());
     return Exit::Done;
   }
 
  private:
+  Network& network(const RunSpec& spec) { return networks_.of(method(spec.method).recipe.weights); }
   std::unique_ptr<Trainer> trainer(const RunSpec& spec) {
-    return make_trainer(spec, settings_, model_.layout(), model_.weights(), model_.gradients());
+    return make_trainer(spec, settings_, network(spec));
   }
 
   Exit train(Run& run, Progress& progress) {
@@ -142,7 +145,7 @@ class Comparison {
   const Settings& settings_;
   std::filesystem::path out_;
   Corpus corpus_;
-  Model<float> model_;
+  Networks networks_;
   Checkpoint checkpoint_;
   std::vector<RunSpec> specs_;
   std::vector<MemoryUse> uses_;

@@ -39,6 +39,7 @@ struct Grid {
 /// What only the type of a recipe knows (recipe.hpp).
 struct Recipe {
   bool has_rank, has_period, has_scale;
+  Weights weights;
   std::unique_ptr<Trainer> (*make)(const Task&);
 };
 

@@ -70,13 +70,18 @@ std::string describe(const char* name, const T& field) {
   }
 }
 
-/// f(name, field) over the three parts of a recipe.
 template <class R, class F>
-void visit_recipe(R& recipe, const F& f) {
+void visit_parts(R& recipe, const F& f) {
   using P = decltype(recipe.projector);
   using Rule = decltype(recipe.rule);
   using Lift = decltype(recipe.lift);
   P::visit(recipe.projector, f), Rule::visit(recipe.rule, f), Lift::visit(recipe.lift, f);
+}
+/// f(name, field) over the three parts of a recipe, or over what a kind of layers lists itself.
+template <class R, class F>
+void visit_recipe(R& recipe, const F& f) {
+  if constexpr (requires { recipe.visit(f); }) recipe.visit(f);
+  else visit_parts(recipe, f);
 }
 
 template <class R>
@@ -101,7 +106,7 @@ bool set_option(R& recipe, std::string_view name, std::string_view value) {
 }
 
 template <class R>
-std::string list_options(const R& recipe) {
+std::string list_options(R recipe) {
   std::string text;
   visit_recipe(recipe, [&](const char* name, const auto& field) { text += "\n  " + describe(name, field); });
   return text;

@@ -15,10 +15,11 @@ namespace pretrain {
 
 inline std::vector<lowrank::Parameter<float>> parameters_of(const Task& task) {
   std::vector<lowrank::Parameter<float>> params;
-  for (const MatrixInfo& m : task.layout.matrices()) {
+  const float* gradients = task.network.gradients();
+  for (const MatrixInfo& m : task.network.layout().matrices()) {
     const bool tuned = m.role == Role::Attention || m.role == Role::Mlp;
-    params.push_back({m.name, lowrank::view(task.weights + m.offset, m.rows, m.cols),
-                      lowrank::view(task.gradients + m.offset, m.rows, m.cols),
+    params.push_back({m.name, lowrank::view(task.network.weights() + m.offset, m.rows, m.cols),
+                      lowrank::view(gradients + m.offset, m.rows, m.cols),
                       tuned ? 1 : task.settings.aux_lr / task.spec.lr});
   }
   return params;
@@ -156,7 +157,7 @@ Recipe recipe(const Make& make) {
   auto one = make();
   using R = decltype(one);
   const bool rank = has_option(one, "rank");
-  return {rank, has_option(one, "refresh_every"), rank && has_option(one, "scale"),
+  return {rank, has_option(one, "refresh_every"), rank && has_option(one, "scale"), Weights::Dense,
           [](const Task& task) -> std::unique_ptr<Trainer> {
             return std::make_unique<FleetTrainer<R>>(task, tuned(Make{}(), task));
           }};

@@ -7,8 +7,10 @@
 #include <string>
 #include <vector>
 
+#include <lowrank/io/safetensors.hpp>
+
 #include "examples/pretrain/basis.hpp"
-#include "examples/pretrain/layout.hpp"
+#include "examples/pretrain/network.hpp"
 #include "examples/pretrain/settings.hpp"
 
 namespace pretrain {
@@ -46,29 +48,31 @@ class Trainer {
   Trainer& operator=(const Trainer&) = delete;
   virtual ~Trainer() = default;
 
+  /// Before the forward pass of step t, counted from 0.
+  virtual void begin_step(Index) {}
   /// factor: of the peak rates, by the schedule. The gradient is clipped to this norm; 0: not.
   virtual Outcome step(double factor, double clip) = 0;
   virtual MemoryUse memory() = 0;
   /// Of the last step, in the model's order; none of a method that projects nothing or keeps no basis.
   virtual std::vector<Basis> bases() const { return {}; }
+  /// What there is in the place of attention and MLP matrices, by name; empty: themselves.
+  virtual std::vector<lowrank::io::Tensor> replacements() const { return {}; }
   virtual void print_plan(std::ostream& out) const = 0;
   virtual void save(const std::filesystem::path& path) const = 0;
   virtual void load(const std::filesystem::path& path) = 0;
 };
 
-/// What a trainer is made for. The arenas must outlive it.
+/// What a trainer is made for. The network must outlive it.
 struct Task {
   const Method& method;
   const RunSpec& spec;
   const Settings& settings;
-  const Layout& layout;
-  float* weights;
-  const float* gradients;
+  Network& network;
 };
 
 /// Attention and MLP matrices get the method, everything else AdamW at its own rate.
-/// Throws std::invalid_argument for options the method does not have or allow.
-std::unique_ptr<Trainer> make_trainer(const RunSpec& spec, const Settings& settings, const Layout& layout,
-                                      float* weights, const float* gradients);
+/// A method that replaces weights begins with what the network has in them, and its layers are the network's until another
+/// trainer is made. Throws std::invalid_argument for options the method does not have or allow.
+std::unique_ptr<Trainer> make_trainer(const RunSpec& spec, const Settings& settings, Network& network);
 
 }  // namespace pretrain

@@ -20,6 +20,7 @@ TEST_CASE("the bytes that are held are those of the formulas") {
   // two layers, each with four 12 x 12 matrices, two of 20 x 12 and one of 12 x 20, at rank 3: sums over them of
   const int matrices = 2 * 7, d = 12, e = matrices * d, k = 2 * (4 * 12 + 3 * 20), r = 3, entries = d * k;
   // ...in bytes; moments of one byte have two scales for every 64 columns here, both in each matrix and in its projection
+  const int outputs = 2 * (5 * 12 + 2 * 20), sparse = 2 * (4 * (144 * 3 / 100) + 3 * (240 * 3 / 100));
   const int number = 4, scales = 2 * number * matrices, whole_scales = 2 * number * (2 * (4 * 3 + 2 * 5 + 3));
   const std::map<std::string, int> state{
       {"adamw", 2 * entries * number},
@@ -49,7 +50,22 @@ TEST_CASE("the bytes that are held are those of the formulas") {
       {"dion2", (entries + r * matrices) * number},
       {"ldadam", (r * (e + 2 * k) + entries) * number},
       {"online_subspace", r * (3 * e + 2 * k) * number},
-      {"flora", (r * k + e + k) * number}};
+      {"flora", (r * k + e + k) * number},
+      // two moments for every number trained; a twentieth of 12 or 20 columns is one
+      {"low_rank", 2 * r * (e + k) * number},
+      {"sltrain", 2 * (r * (e + k) + sparse) * number},
+      {"lost", 2 * (r * (e + k) + outputs) * number},
+      {"sst", 2 * (r * (e + k) + e) * number},
+      {"maestro", 2 * d * (e + k) * number},
+      {"relora", 2 * r * (e + k) * number}};
+  // what is there in the place of the matrices, and how much of it is trained
+  const std::map<std::string, std::pair<int, int>> replaced{
+      {"low_rank", {r * (e + k) * number, r * (e + k) * number}},
+      {"sltrain", {(r * (e + k) + sparse) * number + sparse * 2 + (outputs + matrices) * 4, (r * (e + k) + sparse) * number}},
+      {"lost", {(r * (e + k) + outputs + matrices) * number, (r * (e + k) + outputs) * number}},
+      {"sst", {(d * (e + k) + r * (e + k) + e + r * matrices) * number, (r * (e + k) + e) * number}},
+      {"maestro", {d * (e + k) * number, d * (e + k) * number}},
+      {"relora", {(entries + r * (e + k)) * number, r * (e + k) * number}}};
   // the rest is AdamW's: 256 x 12 twice and five norms of 12
   const int others = 2 * 256 * 12 + 5 * 12;
   std::string names;
@@ -61,8 +77,9 @@ TEST_CASE("the bytes that are held are those of the formulas") {
   REQUIRE(rows.size() == 1 + state.size());
   std::size_t i = 1;
   for (const auto& [name, bytes] : state) {
-    const std::string expected = std::to_string(bytes + 2 * others * number), model = std::to_string((entries + others) * number);
-    CHECK(rows[i++] == Words{name, expected, expected, model, model});
+    const auto [weights, gradients] = replaced.contains(name) ? replaced.at(name) : std::pair(entries * number, entries * number);
+    const std::string expected = std::to_string(bytes + 2 * others * number);
+    CHECK(rows[i++] == Words{name, expected, expected, std::to_string(weights + others * number), std::to_string(gradients + others * number)});
   }
 }
 
