@@ -49,16 +49,18 @@ inline void take(const Json& j, RunRecord& r) {
     take(b.at(i++), *bytes);
 }
 
-/// The weights by name, as others read them.
-inline void write_weights(const std::filesystem::path& path, const Model<float>& model) {
-  std::vector<lowrank::io::Tensor> tensors;
+/// The weights of a Model or a Network by name, as others read them. With replacements: those, and what is not replaced.
+template <class M>
+void write_weights(const std::filesystem::path& path, const M& model, std::vector<lowrank::io::Tensor> tensors = {}) {
+  const bool all = tensors.empty();
   for (const MatrixInfo& m : model.layout().matrices())
-    tensors.push_back({m.name, "F32", {std::uint64_t(m.rows), std::uint64_t(m.cols)},
+    if (all || (m.role != Role::Attention && m.role != Role::Mlp)) tensors.push_back({m.name, "F32", {std::uint64_t(m.rows), std::uint64_t(m.cols)},
                        std::as_bytes(std::span(model.weights() + m.offset, std::size_t(m.rows * m.cols)))});
   lowrank::io::write_safetensors(path, std::move(tensors));
 }
 
-inline void read_weights(const std::filesystem::path& path, Model<float>& model) {
+template <class M>
+void read_weights(const std::filesystem::path& path, M& model) {
   const auto file = lowrank::io::Safetensors::read(path);
   for (const MatrixInfo& m : model.layout().matrices()) {
     const lowrank::io::Tensor* t = file.find(m.name);
@@ -98,7 +100,7 @@ class Checkpoint {
     std::string files;
     if (current != nullptr) {
       files = current->record().spec.method + "." + std::to_string(current->record().steps);
-      write_weights(folder_ / (files + ".weights.safetensors"), current->model());
+      write_weights(folder_ / (files + ".weights.safetensors"), current->network());
       current->trainer().save(folder_ / (files + ".state.safetensors"));
       json["current"] = {{"files", files}, {"run", stored(current->record())}};
     }
@@ -115,7 +117,7 @@ class Checkpoint {
   void restore(const Json& checkpoint, Run& run) const {
     const Json& current = checkpoint.at("current");
     const std::string files = current.at("files");
-    read_weights(folder_ / (files + ".weights.safetensors"), run.model());
+    read_weights(folder_ / (files + ".weights.safetensors"), run.network());
     run.trainer().load(folder_ / (files + ".state.safetensors"));
     const RunSpec spec = run.record().spec;
     const MemoryUse memory = run.record().memory;

@@ -136,6 +136,10 @@ void describe_measurement(CLI::App& app, Settings& s) {
       ->check(at_least(1))->capture_default_str()->group(group);
   app.add_option("--eval-every", s.eval_every, "Steps from one point of the curve to the next; 0: none")
       ->check(at_least(0))->capture_default_str()->group(group);
+  app.add_flag("--watch", s.watch, "Write what the bases capture and how they turn, as a table and a heat map")
+      ->group(group);
+  app.add_option("--watch-every", s.watch_every, "Steps from one row of --watch to the next")
+      ->check(at_least(1))->capture_default_str()->group(group);
   app.add_option("--study-seeds", s.study_seeds, "Seeds of a study at the best rate")
       ->check(between(1, 100))->capture_default_str()->group(group);
 }

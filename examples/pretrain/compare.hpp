@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <iostream>
+#include <optional>
 #include <stdexcept>  // std::runtime_error
 #include <string>
 #include <vector>
@@ -11,6 +12,8 @@
 #include "examples/pretrain/interrupt.hpp"
 #include "examples/pretrain/memory.hpp"
 #include "examples/pretrain/results.hpp"
+#include "examples/pretrain/threads.hpp"
+#include "examples/pretrain/watch.hpp"
 
 namespace pretrain {
 
@@ -21,7 +24,7 @@ inline std::string size_text(std::size_t bytes) {
   return bytes < 1u << 20 ? format("%.0f kB", double(bytes) / 1e3) : format("%.1f MB", double(bytes) / 1e6);
 }
 
-inline void print_task(std::FILE* out, const Settings& s, const Corpus& corpus, const Model<float>& model) {
+inline void print_task(std::FILE* out, const Settings& s, const Corpus& corpus, const Network& model) {
   std::fprintf(out, "text: %s, %s in %zu files to train on, %s in %zu held out\n", s.corpus.c_str(),
                size_text(corpus.training.size()).c_str(), corpus.training_files,
                size_text(corpus.held_out.size()).c_str(), corpus.held_out_files);
@@ -38,9 +41,16 @@ class Comparison {
   /// Reads the text and checks every method's options. Throws for what does not fit together.
   explicit Comparison(const Settings& settings)
       : settings_(settings), out_(settings.out), corpus_(Corpus::read(settings.corpus, settings.model.context + 1)),
-        model_(settings.model, settings.batch), checkpoint_(out_) {
+        networks_(settings.model, settings.batch), checkpoint_(out_) {
     for (const std::string& name : settings_.methods) specs_.push_back(spec_of(method(name), settings_));
-    for (const RunSpec& spec : specs_) uses_.push_back(trainer(spec)->memory());
+    bool watched = false;
+    for (const RunSpec& spec : specs_) {
+      const auto made = trainer(spec);
+      uses_.push_back(made->memory());
+      watched = watched || has_basis(*made);
+    }
+    if (settings_.watch && !watched)
+      throw std::invalid_argument("--watch: the method keeps no basis, see --help");
   }
 
   /// Before anything is trained: what each method would keep, matrix by matrix.
@@ -65,7 +75,7 @@ class Comparison {
       checkpoint_.begin(settings);
     }
 
-    print_task(stdout, settings_, corpus_, model_);
+    print_task(stdout, settings_, corpus_, network(specs_[0]));
     print_memory(stdout, settings_.methods, uses_);
     write_memory(out_ / "memory.csv", settings_.methods, uses_);
     std::printf("\n");
@@ -76,37 +86,48 @@ class Comparison {
                       std::max<Index>(1, settings_.steps / 10));
     while (finished_.size() < specs_.size()) {
       write_results(out_, finished_);
-      Run run(settings_, specs_[finished_.size()], corpus_, model_);
+      const RunSpec& spec = specs_[finished_.size()];
+      Run run(settings_, spec, corpus_, network(spec));
       if (!from.is_null() && !from.at("current").is_null()) checkpoint_.restore(from, run);
       from = nullptr;
       if (train(run, progress) == Exit::Interrupted) return stop(run, progress);
       run.finish();
-      write_weights(out_ / (run.record().spec.method + ".safetensors"), model_);
+      write_weights(out_ / (spec.method + ".safetensors"), run.network(), run.trainer().replacements());
       finished_.push_back(run.record());
       checkpoint_.save(finished_, nullptr);
     }
     progress.clear();
     write_results(out_, finished_);
-    print_results(stdout, finished_);
+    print_results(stdout, finished_, 2 * sizeof(float) * std::size_t(network(specs_[0]).layout().parameters()));
     std::printf("\ncurves, tables and weights are in %s\n", out_.c_str());
     return Exit::Done;
   }
 
  private:
+  Network& network(const RunSpec& spec) { return networks_.of(method(spec.method).recipe.weights); }
   std::unique_ptr<Trainer> trainer(const RunSpec& spec) {
-    return make_trainer(spec, settings_, model_.layout(), model_.weights(), model_.gradients());
+    return make_trainer(spec, settings_, network(spec));
   }
 
   Exit train(Run& run, Progress& progress) {
+    std::optional<Watch> watch;
+    if (settings_.watch && has_basis(run.trainer()))
+      watch.emplace(settings_, method(run.record().spec.method), run.record().steps);
     progress.begin(run.record().spec.method, run.record().steps, settings_.steps);
     while (!run.finished()) {
+      if (watch) watch->before(run.trainer());
       const Run::Stepped step = run.step();
+      if (watch && !run.record().diverged) watch->after(run.trainer(), run.record().steps - 1);
       progress.step(run.record().steps, step.loss, run.tokens_per_step(), step.seconds);
       ++steps_made_;
-      if (Interrupt::asked() || steps_made_ == settings_.stop_after) return Exit::Interrupted;
+      if (Interrupt::asked() || steps_made_ == settings_.stop_after) {
+        if (watch) watch->draw();
+        return Exit::Interrupted;
+      }
       if (run.record().steps % settings_.checkpoint_every == 0) checkpoint_.save(finished_, &run);
     }
     progress.skip(settings_.steps - run.record().steps);
+    if (watch) watch->draw();
     return Exit::Done;
   }
 
@@ -124,7 +145,7 @@ class Comparison {
   const Settings& settings_;
   std::filesystem::path out_;
   Corpus corpus_;
-  Model<float> model_;
+  Networks networks_;
   Checkpoint checkpoint_;
   std::vector<RunSpec> specs_;
   std::vector<MemoryUse> uses_;

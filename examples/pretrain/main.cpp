@@ -21,7 +21,7 @@ using pretrain::Settings;
 /// Methods by default, and what does not fit together whatever the values are. Throws std::invalid_argument.
 void complete(Settings& s) {
   using namespace pretrain;
-  if (s.methods.empty() && s.study) s.methods.assign(std::begin(studied_by_default), std::end(studied_by_default));
+  if (s.methods.empty() && s.study) s.methods = studied_by_default();
   if (s.methods.empty()) s.methods.assign(std::begin(compared_by_default), std::end(compared_by_default));
   const auto none = [&](bool (Method::*has)() const) {
     for (const std::string& name : s.methods)
@@ -30,6 +30,7 @@ void complete(Settings& s) {
   };
   if (std::set<std::string>(s.methods.begin(), s.methods.end()).size() < s.methods.size())
     throw std::invalid_argument("--method: one of them is named twice");
+  if (s.study && s.watch) throw std::invalid_argument("--watch: a study does not watch its runs");
   if (s.study && s.lr) throw std::invalid_argument("--lr: a study finds the rates itself");
   if (s.corpus.empty()) throw std::invalid_argument("--corpus: no text to train on by default, name a file or folder");
   check(s.model);

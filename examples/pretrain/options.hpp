@@ -16,7 +16,7 @@ namespace pretrain {
 using Names = std::vector<std::string_view>;
 
 /// In the order of the enumerators.
-inline Names names_of(lowrank::Side) { return {"smaller", "larger", "left", "right"}; }
+inline Names names_of(lowrank::Side) { return {"smaller", "larger", "left", "right", "smaller_left"}; }
 inline Names names_of(lowrank::Transport) { return {"keep", "reset", "rotate"}; }
 inline Names names_of(lowrank::DctBasis) { return {"cosines", "transposed"}; }
 inline Names names_of(lowrank::Score) { return {"l1", "l2"}; }
@@ -28,6 +28,13 @@ inline Names names_of(lowrank::BiasCorrection) { return {"on", "off"}; }
 inline Names names_of(lowrank::FiraForm) { return {"code", "paper"}; }
 inline Names names_of(lowrank::Granularity) { return {"channel", "tensor"}; }
 inline Names names_of(lowrank::ScaleOrder) { return {"after_limiter", "before_limiter"}; }
+inline Names names_of(lowrank::Selection) { return {"top", "sampled", "uniform"}; }
+inline Names names_of(lowrank::Remainder) { return {"sign", "sgd"}; }
+inline Names names_of(lowrank::Momentum) { return {"heavy", "nesterov"}; }
+inline Names names_of(lowrank::Polynomial) { return {"quintic", "tuned", "polar_express"}; }
+inline Names names_of(lowrank::ShapeScale) { return {"none", "tall", "rms", "spectral"}; }
+inline Names names_of(lowrank::MomentumDomain) { return {"transform", "gradient"}; }
+inline Names names_of(lowrank::Feedback) { return {"on", "off"}; }
 
 /// False when the text is no value of the field.
 template <class T>
@@ -63,13 +70,25 @@ std::string describe(const char* name, const T& field) {
   }
 }
 
-/// f(name, field) over the three parts of a recipe.
 template <class R, class F>
-void visit_recipe(R& recipe, const F& f) {
+void visit_parts(R& recipe, const F& f) {
   using P = decltype(recipe.projector);
   using Rule = decltype(recipe.rule);
   using Lift = decltype(recipe.lift);
   P::visit(recipe.projector, f), Rule::visit(recipe.rule, f), Lift::visit(recipe.lift, f);
+}
+/// f(name, field) over the three parts of a recipe, or over what a kind of layers lists itself.
+template <class R, class F>
+void visit_recipe(R& recipe, const F& f) {
+  if constexpr (requires { recipe.visit(f); }) recipe.visit(f);
+  else visit_parts(recipe, f);
+}
+
+template <class R>
+bool has_option(R& recipe, std::string_view name) {
+  bool found = false;
+  visit_recipe(recipe, [&](const char* field_name, const auto&) { found = found || name == field_name; });
+  return found;
 }
 
 /// Whether the recipe has an option of that name; sets it. Throws std::invalid_argument for a value it cannot have.
@@ -87,7 +106,7 @@ bool set_option(R& recipe, std::string_view name, std::string_view value) {
 }
 
 template <class R>
-std::string list_options(const R& recipe) {
+std::string list_options(R recipe) {
   std::string text;
   visit_recipe(recipe, [&](const char* name, const auto& field) { text += "\n  " + describe(name, field); });
   return text;

@@ -16,12 +16,12 @@ inline std::string bits_text(const RunRecord& r) {
   return r.diverged ? "diverged" : std::isfinite(r.held_out) ? format("%.3f", r.held_out) : "-";
 }
 
-inline void print_results(std::FILE* out, const std::vector<RunRecord>& runs) {
+/// adamw_bytes: two moments for every weight of the dense model.
+inline void print_results(std::FILE* out, const std::vector<RunRecord>& runs, std::size_t adamw_bytes) {
   Table table({"method", "rate", "bits/byte", "optimizer bytes", "of AdamW's", "ms/step", "optimizer ms", "share"});
   for (const RunRecord& r : runs) {
-    const double dense = 2.0 * double(r.memory.weights);  // two moments for every weight
     table.add({r.spec.method, format("%.2g", r.spec.lr), bits_text(r), grouped(r.memory.state()),
-               format("%.1f %%", 100 * double(r.memory.state()) / dense), format("%.1f", r.ms_per_step()),
+               format("%.1f %%", 100 * double(r.memory.state()) / double(adamw_bytes)), format("%.1f", r.ms_per_step()),
                format("%.2f", r.ms_per_step() * r.optimizer_share()), format("%.1f %%", 100 * r.optimizer_share())});
   }
   table.print(out);

@@ -13,7 +13,6 @@
 
 #include "examples/pretrain/corpus.hpp"
 #include "examples/pretrain/methods.hpp"
-#include "examples/pretrain/model.hpp"
 #include "examples/pretrain/progress.hpp"
 
 namespace pretrain {
@@ -44,21 +43,21 @@ struct RunRecord {
 
 class Run {
  public:
-  /// Initialises the model, which must stay and be used by nobody else. Throws for a method's options.
-  Run(const Settings& settings, const RunSpec& spec, const Corpus& corpus, Model<float>& model)
-      : settings_(settings), corpus_(corpus), model_(model),
-        trainer_(make_trainer(spec, settings, model.layout(), model.weights(), model.gradients())) {
+  /// Initialises the network, which must stay and be used by nobody else. Throws for a method's options.
+  Run(const Settings& settings, const RunSpec& spec, const Corpus& corpus, Network& network)
+      : settings_(settings), corpus_(corpus), network_(network) {
+    network_.initialise(spec.seed);
+    trainer_ = make_trainer(spec, settings, network_);
     record_.spec = spec;
     record_.memory = trainer_->memory();
-    model_.initialise(spec.seed);
   }
 
   const RunRecord& record() const { return record_; }
   RunRecord& record() { return record_; }
   Trainer& trainer() { return *trainer_; }
   const Trainer& trainer() const { return *trainer_; }
-  Model<float>& model() { return model_; }
-  const Model<float>& model() const { return model_; }
+  Network& network() { return network_; }
+  const Network& network() const { return network_; }
 
   bool finished() const { return record_.diverged || record_.steps == settings_.steps; }
   Index tokens_per_step() const { return settings_.batch * settings_.model.context; }
@@ -72,8 +71,9 @@ class Run {
     const auto start = Clock::now();
     const Index t = record_.steps;
     corpus_.training_batch(record_.spec.seed, t, settings_.batch, window(), bytes_);
-    model_.zero_gradients();
-    const double loss = model_.forward_backward(bytes_);
+    network_.zero_gradients();
+    trainer_->begin_step(t);
+    const double loss = network_.forward_backward(bytes_, t);
     const auto middle = Clock::now();
     record_.steps = t + 1;
     if (!std::isfinite(loss)) {
@@ -123,14 +123,14 @@ class Run {
     for (Index first = 0; first < windows; first += settings_.batch) {
       const Index count = std::min(settings_.batch, windows - first);
       corpus_.held_out_batch(first, count, windows, window(), bytes_);
-      sum += double(count) * model_.loss(bytes_);
+      sum += double(count) * network_.loss(bytes_);
     }
     return sum / double(windows);
   }
 
   const Settings& settings_;
   const Corpus& corpus_;
-  Model<float>& model_;
+  Network& network_;
   std::unique_ptr<Trainer> trainer_;
   RunRecord record_;
   std::vector<Byte> bytes_;

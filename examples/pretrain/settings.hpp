@@ -42,6 +42,8 @@ struct Settings {
   // looking at it
   Index eval_windows = 1024, curve_windows = 256, eval_every = 50, checkpoint_every = 100;
   Index study_seeds = 3;
+  bool watch = false;
+  Index watch_every = 10;
 
   Index rank_or_default() const { return rank.value_or(std::max<Index>(1, model.d_model / 4)); }
 };

@@ -38,14 +38,14 @@ inline void take(const Json& json, double& value) {
   value = json.is_null() ? std::numeric_limits<double>::infinity() : json.get<double>();
 }
 
-/// What visit_deciding lists; where the text came from; what a study that goes on may be given more of.
+/// What visit_deciding lists; where the text came from; what may be another when it goes on.
 inline Json stored(const Settings& settings, std::uint64_t corpus) {
   Json json = Json::object();
   visit_deciding(settings, [&](const char* name, const auto& value) { json[name] = stored(value); });
   char hash[17];
   std::snprintf(hash, sizeof hash, "%016llx", static_cast<unsigned long long>(corpus));
   return {{"settings", json}, {"corpus", settings.corpus}, {"corpus-hash", hash}, {"methods", settings.methods},
-          {"study-seeds", settings.study_seeds}};
+          {"study-seeds", settings.study_seeds}, {"watch", settings.watch}, {"watch-every", settings.watch_every}};
 }
 
 /// Puts what was stored in the place of the defaults.
@@ -54,6 +54,7 @@ inline void take(const Json& json, Settings& settings) {
   json.at("corpus").get_to(settings.corpus);
   json.at("methods").get_to(settings.methods);
   json.at("study-seeds").get_to(settings.study_seeds);
+  settings.watch = json.value("watch", false), settings.watch_every = json.value("watch-every", settings.watch_every);
 }
 
 /// Throws std::runtime_error with one line for each difference.

@@ -21,9 +21,9 @@ class Study {
  public:
   explicit Study(const Settings& settings)
       : settings_(quiet(settings)), out_(settings.out), corpus_(Corpus::read(settings.corpus, settings.model.context + 1)),
-        model_(settings.model, settings.batch) {
+        networks_(settings.model, settings.batch) {
     for (const std::string& name : settings_.methods)  // every option is checked before the first run
-      make_trainer(spec_of(method(name), settings_), settings_, model_.layout(), model_.weights(), model_.gradients());
+      make_trainer(spec_of(method(name), settings_), settings_, network(method(name)));
   }
 
   static Json read(const std::filesystem::path& out) { return read_json(out / "study.json"); }
@@ -48,7 +48,7 @@ class Study {
     write_json(out_ / "study.json", settings);
     CsvWriter csv(out_ / "study.csv", header, CsvWriter::Open::Append);
 
-    print_task(stdout, settings_, corpus_, model_);
+    print_task(stdout, settings_, corpus_, network(method(settings_.methods[0])));
     Index runs = 0;
     for (const std::string& name : settings_.methods)
       runs += method(name).grid.count + settings_.study_seeds - 1;
@@ -77,6 +77,7 @@ class Study {
     std::uint64_t seed;
     auto operator<=>(const Key&) const = default;
   };
+  Network& network(const Method& m) { return networks_.of(m.recipe.weights); }
   /// A study looks at the end of a run only.
   static Settings quiet(Settings s) {
     s.eval_every = 0;
@@ -124,7 +125,7 @@ class Study {
     }
     RunSpec spec = spec_of(m, settings_, rate);
     spec.seed = seed;
-    Run run(settings_, spec, corpus_, model_);
+    Run run(settings_, spec, corpus_, network(m));
     progress.begin(m.name + " " + format("%.2g", rate), 0, settings_.steps);
     while (!run.finished()) {
       const Run::Stepped step = run.step();
@@ -151,7 +152,7 @@ class Study {
   Settings settings_;
   std::filesystem::path out_;
   Corpus corpus_;
-  Model<float> model_;
+  Networks networks_;
   std::map<Key, Outcome> known_;
   std::vector<Found> found_;
   Index steps_made_ = 0;

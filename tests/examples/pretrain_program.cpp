@@ -17,25 +17,69 @@ using program::Words;
 
 TEST_CASE("the bytes that are held are those of the formulas") {
   const Place place;
-  const Words methods{"adamw", "galore", "fira", "apollo", "apollo_mini", "dct_adamw", "dct_adamw_feedback"};
-  const Place::Ended ended = place.run(place.small("out") + Words{"--steps", "1", "--method", "adamw,galore,fira,apollo,apollo_mini,dct_adamw,dct_adamw_feedback"});
+  // two layers, each with four 12 x 12 matrices, two of 20 x 12 and one of 12 x 20, at rank 3: sums over them of
+  const int matrices = 2 * 7, d = 12, e = matrices * d, k = 2 * (4 * 12 + 3 * 20), r = 3, entries = d * k;
+  // ...in bytes; moments of one byte have two scales for every 64 columns here, both in each matrix and in its projection
+  const int outputs = 2 * (5 * 12 + 2 * 20), sparse = 2 * (4 * (144 * 3 / 100) + 3 * (240 * 3 / 100));
+  const int number = 4, scales = 2 * number * matrices, whole_scales = 2 * number * (2 * (4 * 3 + 2 * 5 + 3));
+  const std::map<std::string, int> state{
+      {"adamw", 2 * entries * number},
+      {"adam8bit", 2 * entries + whole_scales},
+      {"adam_bf16", 4 * entries},
+      {"galore", r * (e + 2 * k) * number},
+      {"golore", r * (e + 2 * k) * number},
+      {"sara", r * (e + 2 * k) * number},
+      {"galore_random", r * (e + 2 * k) * number},
+      {"galore_coordinates", r * (matrices + 2 * k) * number},
+      {"galore_8bit", r * e * number + 2 * r * k + scales},
+      {"galore_adafactor", (r * e + r * matrices + k) * number},
+      {"fira", (r * (e + 2 * k) + matrices) * number},
+      {"fira_rmsprop", (r * (e + k) + matrices) * number},
+      {"subtrack", (r * (e + 2 * k) + matrices) * number},
+      {"dct_fira", (r * (matrices + 2 * k) + matrices) * number},
+      {"apollo", (2 * r * k + matrices) * number},
+      {"apollo_mini", (2 * k + matrices) * number},
+      {"apollo_svd", (r * (e + 2 * k) + matrices) * number},
+      {"dct_adamw", r * (matrices + 2 * k) * number},
+      {"dct_adamw_feedback", (r * (matrices + 2 * k) + entries) * number},
+      {"frugal", r * (e + 2 * k) * number},
+      {"dct_frugal", r * (matrices + 2 * k) * number},
+      {"muon", entries * number},
+      {"trion", (entries + r * matrices) * number},
+      {"dion", (entries + r * e) * number},
+      {"dion2", (entries + r * matrices) * number},
+      {"ldadam", (r * (e + 2 * k) + entries) * number},
+      {"online_subspace", r * (3 * e + 2 * k) * number},
+      {"flora", (r * k + e + k) * number},
+      // two moments for every number trained; a twentieth of 12 or 20 columns is one
+      {"low_rank", 2 * r * (e + k) * number},
+      {"sltrain", 2 * (r * (e + k) + sparse) * number},
+      {"lost", 2 * (r * (e + k) + outputs) * number},
+      {"sst", 2 * (r * (e + k) + e) * number},
+      {"maestro", 2 * d * (e + k) * number},
+      {"relora", 2 * r * (e + k) * number}};
+  // what is there in the place of the matrices, and how much of it is trained
+  const std::map<std::string, std::pair<int, int>> replaced{
+      {"low_rank", {r * (e + k) * number, r * (e + k) * number}},
+      {"sltrain", {(r * (e + k) + sparse) * number + sparse * 2 + (outputs + matrices) * 4, (r * (e + k) + sparse) * number}},
+      {"lost", {(r * (e + k) + outputs + matrices) * number, (r * (e + k) + outputs) * number}},
+      {"sst", {(d * (e + k) + r * (e + k) + e + r * matrices) * number, (r * (e + k) + e) * number}},
+      {"maestro", {d * (e + k) * number, d * (e + k) * number}},
+      {"relora", {(entries + r * (e + k)) * number, r * (e + k) * number}}};
+  // the rest is AdamW's: 256 x 12 twice and five norms of 12
+  const int others = 2 * 256 * 12 + 5 * 12;
+  std::string names;
+  for (const auto& [name, bytes] : state) names += (names.empty() ? "" : ",") + name;
+  const Place::Ended ended = place.run(place.small("out") + Words{"--steps", "1", "--method", names});
   INFO(ended.text);
   REQUIRE(ended.code == 0);
-  // two layers, each with four 12 x 12 matrices, two of 20 x 12 and one of 12 x 20, at rank 3; the rest is AdamW's:
-  // 256 x 12 twice and five norms of 12
-  const int matrices = 2 * 7, d = 12, k = 2 * (4 * 12 + 3 * 20), entries = d * k, rest = 2 * (2 * 256 * 12 + 5 * 12);
-  const std::map<std::string, int> floats{{"adamw", 2 * entries},
-                                          {"galore", 3 * (matrices * d + 2 * k)},
-                                          {"fira", 3 * (matrices * d + 2 * k) + matrices},
-                                          {"apollo", 3 * 2 * k + matrices},
-                                          {"apollo_mini", 2 * k + matrices},
-                                          {"dct_adamw", 3 * 2 * k + 3 * matrices},
-                                          {"dct_adamw_feedback", 3 * 2 * k + 3 * matrices + entries}};
   const auto rows = program::columns(place / "out" / "memory.csv", {"method", "state", "formula", "weights", "gradients"});
-  REQUIRE(rows.size() == 1 + methods.size());
-  for (std::size_t i = 0; i < methods.size(); ++i) {
-    const std::string bytes = std::to_string(4 * (floats.at(methods[i]) + rest));
-    CHECK(rows[i + 1] == Words{methods[i], bytes, bytes, std::to_string(4 * (entries + rest / 2)), std::to_string(4 * (entries + rest / 2))});
+  REQUIRE(rows.size() == 1 + state.size());
+  std::size_t i = 1;
+  for (const auto& [name, bytes] : state) {
+    const auto [weights, gradients] = replaced.contains(name) ? replaced.at(name) : std::pair(entries * number, entries * number);
+    const std::string expected = std::to_string(bytes + 2 * others * number);
+    CHECK(rows[i++] == Words{name, expected, expected, std::to_string(weights + others * number), std::to_string(gradients + others * number)});
   }
 }
 

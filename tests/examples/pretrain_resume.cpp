@@ -56,6 +56,33 @@ TEST_CASE("a comparison cut into pieces of any length ends with the bits of one 
   }
 }
 
+TEST_CASE("every method is cut between any two steps without a trace") {
+  const Place place;
+  const std::string help = place.run({"--method", "none"}).text, there = "there are ";
+  Words all = program::split(help.substr(help.find(there) + there.size()), ',');  // "no method 'none'; there are a, b, c"
+  for (std::string& name : all) name.erase(0, name.find_first_not_of(' ')), name.erase(std::min(name.find('\n'), name.size()));
+  REQUIRE(all.size() > 25);
+  const std::size_t together = 7;  // few, since every start checks the options of all
+  for (std::size_t first = 0; first < all.size(); first += together) {
+    const Words some(all.begin() + long(first), all.begin() + long(std::min(first + together, all.size())));
+    std::string names;
+    for (const std::string& name : some) names += (names.empty() ? "" : ",") + name;
+    const Words task{"--steps", "5", "--refresh-every", "2", "--fresh", "--method", names};
+    REQUIRE(place.run(place.small("whole") + task).code == 0);
+    Place::Ended ended = place.run(place.small("pieces") + task + Words{"--stop-after", "1"});
+    for (std::size_t i = 0; ended.code == 130 && i < 5 * some.size(); ++i)
+      ended = place.run({"--resume", "--out", (place / "pieces").string(), "--stop-after", "1"});
+    INFO(ended.text);
+    REQUIRE(ended.code == 0);
+    for (const std::string& name : some) {
+      INFO(name);
+      const std::string weights = program::text_of(place / "pieces" / (name + ".safetensors"));
+      CHECK(!weights.empty());
+      CHECK(weights == program::text_of(place / "whole" / (name + ".safetensors")));
+    }
+  }
+}
+
 TEST_CASE("no bit depends on the number of threads") {
   const Place place;
   REQUIRE(place.run(task(place, "whole")).code == 0);

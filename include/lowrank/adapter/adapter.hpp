@@ -9,6 +9,8 @@
 //   visit(f)                                    f(Trainable&) for everything that is trained
 //   on_step(t, editors)                         after the optimizers' step t: what the method does to its parameters and,
 //                                               through editors(name), to their optimizer states (core/state.hpp)
+//   visit_kept(f)                               f(name, Buffer or number) for what else changes while it trains, if anything
+//                                               does: with visit(), all that a file needs to go on
 //
 // A layer that has no W (SLTrain, W = B A, ...) has the same functions without it. Memory: parameters are allocated when
 // the adapter is made, gradients with the first backward; a Trace holds what backward needs of one forward, so several

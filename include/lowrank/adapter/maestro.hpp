@@ -116,6 +116,8 @@ class Maestro : public detail::LayerDoor<Maestro<S, K>, S> {
 
   void visit(auto&& f) { f(F_), f(C_); }
   void visit(auto&& f) const { f(F_), f(C_); }
+  void visit_kept(auto&& f) { f("kept", kept_), f("width", width_); }
+  void visit_kept(auto&& f) const { f("kept", kept_), f("width", width_); }
   std::size_t bytes() const { return F_.value.bytes() + C_.value.bytes(); }
   void on_step(std::uint64_t, auto&&) {}
 

@@ -78,6 +78,8 @@ class ReLora : public Lora<S, K> {
     return report;
   }
 
+  void visit_kept(auto&& f) { f("restarts", restarts_), f("restarted_at", restarted_at_); }
+  void visit_kept(auto&& f) const { f("restarts", restarts_), f("restarted_at", restarted_at_); }
   /// A restart that was forgotten is an error: merge and reset only work together.
   void on_step(std::uint64_t t, auto&&) {
     if (due(t) && restarted_at_ != t)

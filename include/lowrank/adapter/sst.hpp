@@ -111,6 +111,8 @@ class Sst : public detail::LayerDoor<Sst<S, K>, S> {
 
   void visit(auto&& f) { f(sigma_), f(left_), f(right_); }
   void visit(auto&& f) const { f(sigma_), f(left_), f(right_); }
+  void visit_kept(auto&& f) { f("all_U", U_), f("all_V", V_), f("active", active_), f("draws", draws_); }
+  void visit_kept(auto&& f) const { f("all_U", U_), f("all_V", V_), f("active", active_), f("draws", draws_); }
   std::size_t bytes() const {
     return U_.bytes() + V_.bytes() + sigma_.value.bytes() + left_.value.bytes() + right_.value.bytes() + active_.bytes();
   }
