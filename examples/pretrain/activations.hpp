@@ -32,6 +32,7 @@ template <class S>
 struct SharedActivations {
   Matrix<S> x, h, logits;          // d x n, d x n, vocab x n (logits, then their softmax, then their gradient)
   Matrix<S> d_out, d_mid, d_in;    // d x n: with respect to the output, the middle and the input of a layer
+  Matrix<S> d_branch;              // d x n: to a normalised input, or to what attention gives
   Matrix<S> d_qkv, d_gate_up;      // 3d x n, 2f x n
   Matrix<S> d_gains;               // d x (norms * tiles): every tile its own sum over tokens
   Vector<S> inv_rms;
@@ -39,25 +40,23 @@ struct SharedActivations {
 
   SharedActivations(const ModelConfig& c, Index n, Index tiles)
       : x(c.d_model, n), h(c.d_model, n), logits(ModelConfig::vocab, n), d_out(c.d_model, n), d_mid(c.d_model, n),
-        d_in(c.d_model, n), d_qkv(3 * c.d_model, n), d_gate_up(2 * c.d_ff, n),
+        d_in(c.d_model, n), d_branch(c.d_model, n), d_qkv(3 * c.d_model, n), d_gate_up(2 * c.d_ff, n),
         d_gains(c.d_model, (2 * c.layers + 1) * tiles), inv_rms(n), losses(std::size_t(tiles)) {}
 
   Index size() const {
-    return 5 * x.size() + logits.size() + d_qkv.size() + d_gate_up.size() + d_gains.size() + inv_rms.size();
+    return 6 * x.size() + logits.size() + d_qkv.size() + d_gate_up.size() + d_gains.size() + inv_rms.size();
   }
 };
 
 /// What a thread needs for itself while it works on a tile.
 template <class S>
 struct Scratch {
-  Matrix<S> d_normed;  // d x tile
-  Matrix<S> ds;        // T x query_block
-  Vector<S> sigma;     // f
+  Matrix<S> ds;     // T x query_block
+  Vector<S> sigma;  // f
 
-  Scratch(const ModelConfig& c, Index tile)
-      : d_normed(c.d_model, tile), ds(c.context, std::min(query_block, c.context)), sigma(c.d_ff) {}
+  explicit Scratch(const ModelConfig& c) : ds(c.context, std::min(query_block, c.context)), sigma(c.d_ff) {}
 
-  Index size() const { return d_normed.size() + ds.size() + sigma.size(); }
+  Index size() const { return ds.size() + sigma.size(); }
 };
 
 }  // namespace pretrain

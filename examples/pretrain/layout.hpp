@@ -50,8 +50,15 @@ struct MatrixInfo {
 
 class Layout {
  public:
+  /// What one product multiplies by: matrices that share their input, one below the other.
+  struct Linear {
+    Index offset, rows, cols;
+    std::size_t index;         // 4 l + {0 qkv, 1 o, 2 gate_up, 3 down}
+    std::size_t first, count;  // which of matrices()
+  };
   struct Layer {
-    Index attn_norm, qkv, o, mlp_norm, gate_up, down;  // offsets
+    Index attn_norm, mlp_norm;  // offsets
+    Linear qkv, o, gate_up, down;
   };
 
   explicit Layout(const ModelConfig& config) {
@@ -62,16 +69,20 @@ class Layout {
       const std::string p = "layers." + std::to_string(l) + ".";
       Layer layer{};
       layer.attn_norm = add(p + "attn_norm.weight", 1, d, Role::Norm);
-      layer.qkv = add(p + "attn.q.weight", d, d, Role::Attention);
+      add(p + "attn.q.weight", d, d, Role::Attention);
       append(p + "attn.k.weight", d, d, Role::Attention);
       append(p + "attn.v.weight", d, d, Role::Attention);
-      layer.o = add(p + "attn.o.weight", d, d, Role::Attention);
+      layer.qkv = last(3, 4 * std::size_t(l));
+      add(p + "attn.o.weight", d, d, Role::Attention);
       matrices_.back().writes_residual = true;
+      layer.o = last(1, layer.qkv.index + 1);
       layer.mlp_norm = add(p + "mlp_norm.weight", 1, d, Role::Norm);
-      layer.gate_up = add(p + "mlp.gate.weight", f, d, Role::Mlp);
+      add(p + "mlp.gate.weight", f, d, Role::Mlp);
       append(p + "mlp.up.weight", f, d, Role::Mlp);
-      layer.down = add(p + "mlp.down.weight", d, f, Role::Mlp);
+      layer.gate_up = last(2, layer.qkv.index + 2);
+      add(p + "mlp.down.weight", d, f, Role::Mlp);
       matrices_.back().writes_residual = true;
+      layer.down = last(1, layer.qkv.index + 3);
       layers_.push_back(layer);
     }
     norm_ = add("norm.weight", 1, d, Role::Norm);
@@ -102,6 +113,13 @@ class Layout {
     matrices_.push_back({std::move(name), rows, cols, at, role});
     size_ += rows * cols;
     return at;
+  }
+  /// The last `count` matrices as one.
+  Linear last(std::size_t count, std::size_t index) const {
+    const std::size_t first = matrices_.size() - count;
+    Linear all{matrices_[first].offset, 0, matrices_[first].cols, index, first, count};
+    for (std::size_t i = first; i < matrices_.size(); ++i) all.rows += matrices_[i].rows;
+    return all;
   }
 
   std::vector<MatrixInfo> matrices_;

@@ -7,6 +7,7 @@
 // so threads take tiles of two windows through all layers without meeting. The gradients of the weights sum over all
 // tokens: there, threads take blocks of rows of dW = dY X^T. Which thread took what never changes a bit, since products
 // inside a parallel region run on one thread. Nothing is allocated after the constructor but Eigen's packing buffers.
+// The four products of a layer are a policy, L (linear.hpp).
 #pragma once
 
 #include <algorithm>  // std::min
@@ -20,20 +21,24 @@
 
 namespace pretrain {
 
-template <class S>
+template <class S, class L = Dense<S>>
 class Model {
+  using Passes = pretrain::Passes<S, L>;
+
  public:
   /// Room for batches of up to `windows` windows. The number of OpenMP threads must not grow afterwards.
   Model(const ModelConfig& config, Index windows)
-      : passes_(config, windows * config.context, tiles(windows)), capacity_(windows),
-        scratch_(std::size_t(available_threads()), Scratch<S>(config, tile_windows * config.context)) {
+      : passes_(config, windows * config.context, Passes::tiles(windows)), capacity_(windows),
+        scratch_(std::size_t(available_threads()), Scratch<S>(config)) {
     weights_.setZero(layout().size());
-    gradients_.setZero(layout().size());
+    gradients_.setZero(L::trained == Trained::None ? 0 : layout().size());
   }
 
   const ModelConfig& config() const { return passes_.config(); }
   const Layout& layout() const { return passes_.layout(); }
   Index windows() const { return capacity_; }
+  L& linear() { return passes_.linear(); }
+  const L& linear() const { return passes_.linear(); }
   S* weights() { return weights_.data(); }
   const S* weights() const { return weights_.data(); }
   S* gradients() { return gradients_.data(); }
@@ -55,37 +60,25 @@ class Model {
   /// Mean cross entropy in nats per byte. bytes: windows x (T + 1), at most windows() of them.
   double loss(std::span<const Byte> bytes) {
     const Index windows = count(bytes);
-    for_each(tiles(windows), [&](Index i, int) { passes_.forward(weights(), tile(i, windows), bytes.data()); });
+    each_tile(windows, [&](const Tile& t, Team) { passes_.forward(weights(), t, bytes.data()); });
     return mean_loss(windows);
   }
 
   /// The same, and adds its gradient to gradients().
   double forward_backward(std::span<const Byte> bytes) {
-    const Index windows = count(bytes), n = windows * config().context, d = config().d_model;
-    const SharedActivations<S>& shared = passes_.shared();
-    for_each(tiles(windows), [&](Index i, int slot) {
-      passes_.forward(weights(), tile(i, windows), bytes.data());
-      passes_.backward_head(weights(), tile(i, windows), bytes.data(), S(1) / S(n), scratch_[std::size_t(slot)]);
+    const Index windows = count(bytes), n = windows * config().context;
+    each_tile(windows, [&](const Tile& t, Team) {
+      passes_.forward(weights(), t, bytes.data());
+      passes_.backward_head(weights(), t, bytes.data(), S(1) / S(n));
     });
-    push(layout().head(), shared.logits, shared.h);
+    if (L::trained != Trained::None) push(layout().head(), passes_.shared().logits, passes_.shared().h);
     for (Index l = config().layers - 1; l >= 0; --l) {
-      for_each(tiles(windows), [&](Index i, int slot) {
-        passes_.backward_layer(weights(), l, tile(i, windows), scratch_[std::size_t(slot)]);
-      });
-      const Layout::Layer& at = layout().layer(l);
-      const LayerActivations<S>& a = passes_.layer(l);
-      push(at.down, shared.d_out, a.act);
-      push(at.gate_up, shared.d_gate_up, a.h_mid);
-      push(at.qkv, shared.d_qkv, a.h);
-      push(at.o, shared.d_mid, a.attended);
-      for_each(Index(products_.size()), [&](Index i, int) { multiply(products_[std::size_t(i)], n); });
-      products_.clear();
+      each_tile(windows, [&](const Tile& t, Team team) { passes_.backward_layer(weights(), l, t, team); });
+      if (L::trained == Trained::All) push_layer(l);
+      multiply_all(n);
       passes_.shared().d_out.swap(passes_.shared().d_in);
     }
-    // d_out is now the gradient of x_0; bytes repeat, so this sum keeps the order of the tokens
-    WeightGradient<S> d_embed(gradients() + layout().embed(), ModelConfig::vocab, d);
-    for (Index t = 0; t < n; ++t) d_embed.row(*passes_.at_token(bytes.data(), t)) += shared.d_out.col(t).transpose();
-    add_gains(tiles(windows));
+    if (L::trained != Trained::None) add_embedding(bytes, n), add_gains(Passes::tiles(windows));
     return mean_loss(windows);
   }
 
@@ -95,7 +88,7 @@ class Model {
   }
 
  private:
-  static constexpr Index tile_windows = 2;
+  using Team = typename Passes::Team;
   static constexpr Index row_block = 128;
 
   /// dW += dY X^T for some rows of a matrix; dy points at those rows of dY.
@@ -111,12 +104,31 @@ class Model {
       products_.push_back({gradients() + offset + row * x.rows(), dy.data() + row,
                            std::min(row_block, dy.rows() - row), dy.rows(), &x});
   }
+  void push_layer(Index l) {
+    const Layout::Layer& at = layout().layer(l);
+    const LayerActivations<S>& a = passes_.layer(l);
+    const SharedActivations<S>& shared = passes_.shared();
+    push(at.down.offset, shared.d_out, a.act);
+    push(at.gate_up.offset, shared.d_gate_up, a.h_mid);
+    push(at.qkv.offset, shared.d_qkv, a.h);
+    push(at.o.offset, shared.d_mid, a.attended);
+  }
+  void multiply_all(Index tokens) {
+    for_each(Index(products_.size()), [&](Index i, int) { multiply(products_[std::size_t(i)], tokens); });
+    products_.clear();
+  }
   void multiply(const Product& p, Index tokens) const {
     const Eigen::OuterStride<> stride(p.dy_stride);
     const Eigen::Map<const Matrix<S>, 0, Eigen::OuterStride<>> dy(p.dy, p.rows, tokens, stride);
     WeightGradient<S>(p.dw, p.rows, p.x->rows()).noalias() += dy * p.x->leftCols(tokens).transpose();
   }
 
+  /// d_out is the gradient of x_0; bytes repeat, so this sum keeps the order of the tokens.
+  void add_embedding(std::span<const Byte> bytes, Index tokens) {
+    WeightGradient<S> d_embed(gradients() + layout().embed(), ModelConfig::vocab, config().d_model);
+    for (Index t = 0; t < tokens; ++t)
+      d_embed.row(*passes_.at_token(bytes.data(), t)) += passes_.shared().d_out.col(t).transpose();
+  }
   void add_gains(Index tiles) {
     const Index norms = 2 * config().layers + 1;
     for (Index i = 0; i < tiles * norms; ++i) {
@@ -128,10 +140,15 @@ class Model {
     }
   }
 
-  static Index tiles(Index windows) { return (windows + tile_windows - 1) / tile_windows; }
-  Tile tile(Index i, Index windows) const {
-    const Index first = i * tile_windows;
-    return {i, first * config().context, std::min(tile_windows, windows - first) * config().context};
+  /// f(tile, team): all threads at small tiles, or one at the whole batch.
+  template <class F>
+  void each_tile(Index windows, const F& f) {
+    if constexpr (L::reach == Reach::Batch)
+      f(Tile{0, 0, windows * config().context}, Team(scratch_));
+    else
+      for_each(Passes::tiles(windows), [&](Index i, int slot) {
+        f(passes_.tile(i, windows), Team(scratch_).subspan(std::size_t(slot), 1));
+      });
   }
   Index count(std::span<const Byte> bytes) const {
     const Index stride = config().context + 1, n = Index(bytes.size()) / stride;
@@ -142,11 +159,11 @@ class Model {
   }
   double mean_loss(Index windows) const {
     double sum = 0;
-    for (Index i = 0; i < tiles(windows); ++i) sum += passes_.shared().losses[std::size_t(i)];
+    for (Index i = 0; i < Passes::tiles(windows); ++i) sum += passes_.shared().losses[std::size_t(i)];
     return sum / double(windows * config().context);
   }
 
-  Passes<S> passes_;
+  Passes passes_;
   Index capacity_;
   Vector<S> weights_, gradients_;
   std::vector<Scratch<S>> scratch_;  // one a thread

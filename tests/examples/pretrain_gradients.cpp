@@ -1,5 +1,6 @@
 // The hand-written backward pass of the decoder against central differences, in double, for every kind of matrix; and
 // the promises its header makes: windows of a batch are independent, the loss is causal, bits repeat.
+#include <algorithm>  // std::copy_n
 #include <cmath>
 #include <vector>
 
@@ -89,6 +90,39 @@ TEST_CASE("gradients accumulate, and a batch is the mean of its windows") {
   for (std::size_t w = 0; w < 3; ++w) apart += model.forward_backward(one(w));
   CHECK(apart / 3 == Catch::Approx(together).epsilon(1e-13));
   CHECK((gradient_of(model) / 3 - gradient).cwiseAbs().maxCoeff() < 1e-14);
+}
+
+namespace {
+
+/// Dense, but for the whole batch at once and with a gradient of its own.
+struct WholeBatch : pretrain::Dense<double> {
+  static constexpr pretrain::Reach reach = pretrain::Reach::Batch;
+  static constexpr pretrain::Trained trained = pretrain::Trained::Others;
+  using Dense::Dense;
+
+  void backward(const double* w, const pretrain::Layout::Linear& at, const pretrain::Block<double>& x,
+                const pretrain::Block<double>& dy, pretrain::Block<double> dx) {
+    Dense::backward(w, at, x, dy, dx);
+    pretrain::WeightGradient<double>(gradients + at.offset, at.rows, at.cols).noalias() += dy * x.transpose();
+  }
+
+  double* gradients = nullptr;
+};
+
+}  // namespace
+
+TEST_CASE("a linear layer that takes the whole batch sees what small tiles see") {
+  const ModelConfig config{.d_model = 12, .layers = 2, .heads = 2, .d_ff = 20, .context = 9};
+  Model<double> tiles(config, 5);
+  Model<double, WholeBatch> whole(config, 5);
+  randomise(tiles, 3);
+  std::copy_n(tiles.weights(), tiles.layout().size(), whole.weights());
+  whole.linear().gradients = whole.gradients();
+  const std::vector<Byte> bytes = text(5, config.context, 5);
+  CHECK(whole.forward_backward(bytes) == Catch::Approx(tiles.forward_backward(bytes)).epsilon(1e-14));
+  CHECK(whole.loss(bytes) == Catch::Approx(tiles.loss(bytes)).epsilon(1e-14));
+  const auto there = Eigen::Map<pretrain::Vector<double>>(whole.gradients(), whole.layout().size());
+  CHECK((there - gradient_of(tiles)).cwiseAbs().maxCoeff() < 1e-14 * there.cwiseAbs().maxCoeff() + 1e-15);
 }
 
 TEST_CASE("a prediction does not see the bytes after it") {
