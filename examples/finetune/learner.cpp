@@ -94,13 +94,13 @@ class Full final : public Trainee<pretrain::Dense<float>> {
 
 template <class Kind>
 class WithAdapters final : public Trainee<Adapted<float, typename Kind::Adapter>> {
-  using Trainee<Adapted<float, typename Kind::Adapter>>::model_, Trainee<Adapted<float, typename Kind::Adapter>>::params_;
-  using Trainee<Adapted<float, typename Kind::Adapter>>::base_;
+  using Parent = Trainee<Adapted<float, typename Kind::Adapter>>;
+  using Parent::model_, Parent::params_, Parent::base_;
 
  public:
   WithAdapters(const Base& base, Index windows, Index numbers, std::uint64_t seed)
-      : Trainee<Adapted<float, typename Kind::Adapter>>(base, windows), matrices_(adapted_matrices(model_.layout())),
-        rank_(nearest_rank<Kind>(matrices_, numbers)), kind_(rank_, Largest(matrices_), seed) {
+      : Parent(base, windows), matrices_(adapted_matrices(model_.layout())), rank_(nearest_rank<Kind>(matrices_, numbers)),
+        kind_(rank_, Largest(matrices_), seed) {
     model_.linear().install(model_.layout(), [&](const MatrixInfo& m) { return kind_.make(m, model_.weights()); });
     model_.linear().each([&](const MatrixInfo& m, auto& adapter) {
       adapter.visit([&](auto& p) {
@@ -116,7 +116,7 @@ class WithAdapters final : public Trainee<Adapted<float, typename Kind::Adapter>
     return model_.forward_backward(bytes);
   }
   MemoryUse memory(std::span<const pretrain::Byte> bytes) override {
-    MemoryUse use = Trainee<Adapted<float, typename Kind::Adapter>>::memory(bytes);
+    MemoryUse use = Parent::memory(bytes);
     use.rank = rank_;
     model_.linear().each([&](const MatrixInfo&, const auto& adapter) { use.adapters += adapter.bytes(); });
     use.shared = kind_.shared_bytes();
