@@ -32,7 +32,7 @@ endmacro()
 
 file(GLOB entries RELATIVE ${ROOT} ${ROOT}/*)
 foreach(entry IN LISTS entries)
-  if(NOT entry IN_LIST top AND NOT entry MATCHES "^(build|pretrain-out|[.])")
+  if(NOT entry IN_LIST top AND NOT entry MATCHES "^(build|pretrain-out|finetune-out|[.])")
     breach("${entry}: the top level has no place for it")
   endif()
 endforeach()

@@ -93,6 +93,7 @@ class Layout {
   Index norm() const { return norm_; }
   Index head() const { return head_; }
   const Layer& layer(Index l) const { return layers_[std::size_t(l)]; }
+  Index layers() const { return Index(layers_.size()); }
   const std::vector<MatrixInfo>& matrices() const { return matrices_; }
   /// Values in an arena, padding included.
   Index size() const { return size_; }

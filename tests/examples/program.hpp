@@ -62,11 +62,11 @@ class Place {
     int code;          // -1: by a signal
     std::string text;  // both streams
   };
-  Ended run(const Words& words) const { return wait(start(words)); }
+  Ended run(const Words& words, const std::string& program = PRETRAIN_PROGRAM) const { return wait(start(words, program)); }
 
-  pid_t start(const Words& words) const {
+  pid_t start(const Words& words, const std::string& program = PRETRAIN_PROGRAM) const {
     const std::string log = (root_ / "log").string();
-    Words all{PRETRAIN_PROGRAM};
+    Words all{program};
     all.insert(all.end(), words.begin(), words.end());
     std::vector<char*> arguments;
     for (std::string& word : all) arguments.push_back(word.data());
