@@ -70,6 +70,9 @@ void describe_recipes(CLI::App& app, Settings& s) {
       ->check(at_least(0))->capture_default_str()->group(group);
   app.add_option("--option", s.options, "[method.]name=value, any other option of the recipe, e.g.\n"
                  "transport=rotate; a wrong name lists them")->group(group);
+  app.add_option("--rebalance-every", s.rebalance_every, "Steps from one sharing out of the state's bytes over all matrices\n"
+                 "to the next, 0: none; needs --option adapt.energy=0.9")
+      ->check(at_least(0))->capture_default_str()->group(group);
 }
 
 void describe_training(CLI::App& app, Settings& s) {

@@ -13,6 +13,9 @@ std::vector<Method> galore_methods() {
   const StateFormula bytes = [](Index d, Index k, Index r) {  // two scales for each block of 256 in a tile of 64 columns
     return numbers(d * r) + 2 * k * r + numbers(2 * ((64 * r + 255) / 256) * ((k + 63) / 64));
   };
+  const StateFormula four_bits = [](Index d, Index k, Index r) {  // and five similarities
+    return (d + 1) / 2 * r + numbers(2 * ((d + 255) / 256) * r) + 2 * k * r + numbers(2 * ((64 * r + 255) / 256) * ((k + 63) / 64)) + 40;
+  };
   return {
       {"galore", galore, basis_and_moments, 4e-3, grids::two, Scaling::Linear, 0.25, 200},
       {.name = "galore_rotate", .recipe = galore, .state = basis_and_moments, .rate = 4e-3, .grid = grids::two,
@@ -26,6 +29,7 @@ std::vector<Method> galore_methods() {
       {"galore_coordinates", recipe([] { return lowrank::galore<lowrank::Coordinates>(); }), indices_and_moments, 4e-3,
        grids::two, Scaling::Linear, 0.25, 200},
       {"galore_8bit", recipe([] { return lowrank::galore_8bit(); }), bytes, 4e-3, grids::two, Scaling::Linear, 0.25, 200},
+      {"q_galore", recipe([] { return lowrank::q_galore(); }), four_bits, 4e-3, grids::two, Scaling::Linear, 0.25, 200},
       {"galore_adafactor", recipe([] { return lowrank::galore_adafactor(); }),
        [](Index d, Index k, Index r) { return numbers(d * r + r + k); }, 4e-3, grids::two, Scaling::Linear, 0.25, 200},
   };

@@ -35,6 +35,7 @@ inline Names names_of(lowrank::Polynomial) { return {"quintic", "tuned", "polar_
 inline Names names_of(lowrank::ShapeScale) { return {"none", "tall", "rms", "spectral"}; }
 inline Names names_of(lowrank::MomentumDomain) { return {"transform", "gradient"}; }
 inline Names names_of(lowrank::Feedback) { return {"on", "off"}; }
+inline Names names_of(lowrank::Storage) { return {"full", "int8", "int4"}; }
 
 /// False when the text is no value of the field.
 template <class T>

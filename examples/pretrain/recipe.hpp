@@ -34,7 +34,7 @@ void count(const Optimizer& optimizer, MemoryUse& use) {
       const std::size_t held = field.data() == nullptr ? 0 : field.bytes();
       const bool moment = what.starts_with("exp_avg") || what == "momentum" || what == "square_avg" || what == "row" ||
                           what == "column" || what == "scales";
-      (moment ? use.moments : what == "error" ? use.error : use.basis) += held;
+      (moment ? use.moments : what.starts_with("error") ? use.error : use.basis) += held;
     } else if (what == "limited_norm") {
       use.numbers += sizeof field;
     }
@@ -47,13 +47,19 @@ class FleetTrainer final : public Trainer {
   FleetTrainer(const Task& task, const R& recipe)
       : params_(parameters_of(task)), lr_(task.spec.lr), state_(task.method.state),
         fleet_(params_, lowrank::Group{lowrank::named("*.attn.*", "*.mlp.*"), recipe},
-               lowrank::Group{lowrank::anything(), lowrank::adamw()}) {}
+               lowrank::Group{lowrank::anything(), lowrank::adamw()}),
+        rebalance_every_(task.settings.rebalance_every), budget_(fleet_.state_bytes()) {
+    if (rebalance_every_ > 0 && !adapts(recipe))
+      throw std::invalid_argument("--rebalance-every: " + task.method.name + " has no ranks that adapt; galore, fira and " +
+                                  "dct_adamw have with --option adapt.energy=0.9");
+  }
 
   Outcome step(double factor, double clip) override {
     const double norm = lowrank::grad_norm(params_);
     const auto report = fleet_.step(params_, {.lr = lr_ * factor,
                                               .grad_scale = clip > 0 ? lowrank::clip(norm, clip) : 1,
                                               .grad_norm = norm});
+    if (rebalance_every_ > 0 && steps() % rebalance_every_ == 0) fleet_.rebalance(budget_);
     return {report.skipped, report.refreshed};
   }
 
@@ -99,6 +105,15 @@ class FleetTrainer final : public Trainer {
                                         lowrank::Group{lowrank::anything(), lowrank::adamw()}));
   using Chosen = decltype(std::declval<const R&>()(std::declval<const lowrank::View<float>&>()));
 
+  static bool adapts(const R& recipe) {
+    if constexpr (requires { recipe.projector.adapt; }) return recipe.projector.adapt.energy > 0;
+    else return false;
+  }
+  Index steps() const {
+    Index most = 0;
+    fleet_.each([&](const std::string&, const auto& o) { most = std::max(most, Index(o.steps())); });
+    return most;
+  }
   template <class O>
   std::size_t formula(const O& o) const {
     if constexpr (std::is_same_v<O, Chosen>) {
@@ -114,6 +129,8 @@ class FleetTrainer final : public Trainer {
   double lr_;
   StateFormula state_;
   Fleet fleet_;
+  Index rebalance_every_;
+  std::size_t budget_;  // what the first ranks take
 };
 
 inline std::string text(double value) {
@@ -136,7 +153,7 @@ R tuned(R recipe, const Task& task) {
     const auto equals = option.find('=');
     if (equals == std::string::npos) throw std::invalid_argument("--option " + option + ": expected name=value");
     std::string name = option.substr(0, equals);
-    if (const auto dot = name.find('.'); dot != std::string::npos) {
+    if (const auto dot = name.find('.'); dot != std::string::npos && !has_option(recipe, name)) {
       (void)method(name.substr(0, dot));  // must be one
       if (name.substr(0, dot) != m.name) return;
       name = name.substr(dot + 1);

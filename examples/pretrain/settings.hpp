@@ -37,6 +37,7 @@ struct Settings {
   // the recipes
   std::optional<Index> rank, refresh_every;  // otherwise d / 4 and the recorded period
   std::optional<double> scale;
+  Index rebalance_every = 0;         // steps; 0: never
   std::vector<std::string> options;  // [method.]name=value
 
   // looking at it
@@ -56,7 +57,7 @@ void visit_run(S& s, const F& f) {
   f("context", s.model.context), f("steps", s.steps), f("batch", s.batch), f("seed", s.seed), f("aux-lr", s.aux_lr);
   f("warmup", s.warmup), f("final-lr", s.final_lr), f("clip", s.clip), f("weight-decay", s.weight_decay);
   f("rank", s.rank), f("refresh-every", s.refresh_every), f("scale", s.scale), f("option", s.options);
-  f("eval-windows", s.eval_windows);
+  f("eval-windows", s.eval_windows), f("rebalance-every", s.rebalance_every);
 }
 
 /// The same for a comparison. A study chooses methods and rates itself, and one that goes on may be given more methods.

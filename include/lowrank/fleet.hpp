@@ -189,54 +189,10 @@ class Fleet {
   /// allows. Gives how many ranks changed. Between steps; allocates; when it throws, nothing has changed: std::invalid_argument
   /// when no rank can adapt, no step was made yet, or the budget does not pay for rank 1 of each (the message says what would).
   Index rebalance(std::size_t byte_budget) {
-    const char* who = "lowrank::Fleet::rebalance";
-    if (accumulating()) detail::bad_argument(who, "gradients that were accumulated and not stepped with", "a change between steps");
-    std::vector<detail::RankBid> bids;
-    std::vector<std::size_t> which;
-    std::size_t fixed = 0, least = 0;
-    for (std::size_t i = 0; i < size(); ++i)
-      visit_at(*this, i, [&](const auto& o) {
-        if constexpr (requires { o.projection().energies(); }) {
-          if (const auto& energies = o.projection().energies(); energies.kept()) {
-            if (o.projection().wants_rank() == 0) detail::bad_argument(who, "'" + names_[i] + "' without a basis", "a step with a gradient before it");
-            const std::size_t one = o.state_bytes_at(1), more = (o.state_bytes_at(o.projection().largest_rank()) - one) / std::size_t(std::max<Index>(1, o.projection().largest_rank() - 1));
-            bids.push_back({o.rank(), o.projection().largest_rank(), double(o.rows() * o.cols()), o.projector().adapt.hysteresis,
-                            std::max<std::size_t>(more, 1), detail::Energies::Curve(energies)});
-            which.push_back(i);
-            least += one;
-            return;
-          }
-        }
-        fixed += o.state_bytes();
-      });
-    if (bids.empty()) detail::bad_argument(who, "a fleet of fixed ranks", "a group whose projector has adapt.energy > 0");
-    if (byte_budget < fixed + least)
-      detail::bad_argument(who, std::to_string(byte_budget) + " bytes", "at least " + std::to_string(fixed + least) + ", for rank 1 of each");
-
-    // what a dimension costs is exact but for the padding of 8-bit states
-    const auto total = [&](const std::vector<Index>& ranks) {
-      std::size_t bytes = fixed;
-      for (std::size_t b = 0; b < bids.size(); ++b)
-        visit_at(*this, which[b], [&](const auto& o) {
-          if constexpr (requires { o.projection().energies(); }) bytes += o.state_bytes_at(ranks[b]);
-        });
-      return bytes;
-    };
-    std::size_t allowance = byte_budget - fixed;
-    std::vector<Index> ranks = detail::share_out(bids, allowance);
-    for (std::size_t excess = 0; total(ranks) > byte_budget; ranks = detail::share_out(bids, allowance - excess)) excess += total(ranks) - byte_budget;
-    std::vector<Index> calm = ranks;
-    for (std::size_t b = 0; b < bids.size(); ++b)
-      if (std::abs(double(ranks[b] - bids[b].rank)) <= bids[b].hysteresis * double(bids[b].rank)) calm[b] = bids[b].rank;
-    if (total(calm) <= byte_budget) ranks = calm;
-
+    if (accumulating())
+      detail::bad_argument("lowrank::Fleet::rebalance", "gradients that were accumulated and not stepped with", "a change between steps");
     Fleet made(*this);
-    Index changed = 0;
-    for (std::size_t b = 0; b < bids.size(); ++b)
-      visit_at(made, which[b], [&](auto& o) {
-        if constexpr (requires { o.projection().energies(); })
-          if (ranks[b] != bids[b].rank) o.set_rank(ranks[b]), ++changed;
-      });
+    const Index changed = detail::rebalance(made, byte_budget);
     if (changed > 0) std::swap(*this, made);
     return changed;
   }

@@ -17,6 +17,7 @@
 
 #include <lowrank/core/state.hpp>
 #include <lowrank/lift/back_project.hpp>
+#include <lowrank/optimizer/editor.hpp>
 #include <lowrank/optimizer/engine.hpp>
 #include <lowrank/optimizer/state_file.hpp>
 
@@ -239,41 +240,9 @@ class Optimizer {
   void visit(auto&& f) { visit_state(*this, f); }
   void visit(auto&& f) const { visit_state(*this, f); }
 
-  /// The moments as a StateEditor, for methods that prune, permute or restart the parameter they belong to. Valid while
-  /// the optimizer stays where it is. Allocates the state if there is none yet, otherwise nothing once it was used.
-  class Editor {
-   public:
-    explicit Editor(Optimizer& optimizer) : optimizer_(&optimizer) { optimizer.allocate(); }
-
-    void reset() {
-      optimizer_->rule_.visit([](const char*, auto& field) {
-        if constexpr (requires { field.set_zero(); }) field.set_zero();
-        else field = {};
-      });
-    }
-    void zero(Axis axis, std::span<const Index> at) {
-      each([&](const auto& block) { detail::zero_slots(block, along(axis), at); });
-    }
-    void gather(Axis axis, std::span<const Index> at) {
-      const auto room = sizeof(S) * std::size_t(std::max(optimizer_->rows(), optimizer_->cols()));
-      S* line = reinterpret_cast<S*>(optimizer_->workspace_.reserve(room).data());
-      each([&](const auto& block) { detail::gather_slots(block, along(axis), at, line); });
-    }
-    /// f(StateBlock<S>) for each moment; one of a row-major weight is transposed.
-    void each(auto&& f) {
-      optimizer_->rule_.visit([&](const char*, auto& field) {
-        if constexpr (requires { field.set_zero(); }) f(StateBlock<S>{field.data(), field.rows(), field.cols()});
-      });
-    }
-
-   private:
-    /// Of the stored d x k array.
-    Axis along(Axis axis) const {
-      if (!optimizer_->shape_.transposed) return axis;
-      return axis == Axis::Rows ? Axis::Cols : Axis::Rows;
-    }
-    Optimizer* optimizer_;
-  };
+  /// The moments as a StateEditor, for methods that prune, permute or restart the parameter they belong to. Valid while the
+  /// optimizer stays where it is. Allocates the state if there is none yet, otherwise nothing once it was used.
+  using Editor = detail::MomentEditor<Optimizer>;
   Editor editor() {
     static_assert(ProjectorState<P, S, K>::whole_gradient, "surgery needs unprojected state; use Identity{} for adapter factors");
     return Editor(*this);
@@ -370,6 +339,7 @@ class Optimizer {
   }
 
  private:
+  friend Editor;
   using Engine = detail::Engine<S, P, R, L, K>;
   using Pieces = typename Engine::Pieces;
 
