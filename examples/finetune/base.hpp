@@ -1,7 +1,7 @@
 // Base: the decoder that pretrain left in a folder, which everything here starts from.
 #pragma once
 
-#include <algorithm>  // std::copy_n
+#include <algorithm>  // std::all_of, std::copy_n
 #include <filesystem>
 #include <stdexcept>  // std::runtime_error
 #include <string>
@@ -19,21 +19,21 @@ struct Base {
   pretrain::Vector<float> weights;  // the arena
   std::uint64_t fingerprint = 0;
 
-  /// The run of that method, or the one of the lowest held-out loss. Throws std::runtime_error saying what is missing.
+  /// The run of that method, or the one of the lowest held-out loss among those that left whole weights. Throws
+  /// std::runtime_error saying what is missing.
   static Base read(const std::filesystem::path& folder, const std::string& method) {
     const pretrain::Json json = pretrain::Checkpoint::read(folder);
     const std::string make = "; make one with: pretrain --out " + folder.string();
     if (json.is_null()) throw std::runtime_error("no comparison of pretrain in " + folder.string() + make);
     Base base;
     try {
-      base.choose(json, method);
+      base.choose(json, folder, method);
     } catch (const pretrain::Json::exception& e) {
       throw std::runtime_error((folder / "checkpoint" / "checkpoint.json").string() + " is damaged: " + e.what());
     }
     if (base.method.empty())
-      throw std::runtime_error(folder.string() + " holds no finished run" + (method.empty() ? "" : " of " + method) + make);
-    base.path = folder / (base.method + ".safetensors");
-    if (!std::filesystem::exists(base.path)) throw std::runtime_error("no weights " + base.path.string() + make);
+      throw std::runtime_error(folder.string() + " holds no finished run" + (method.empty() ? "" : " of " + method) +
+                               " that left the weights of a decoder" + make);
     pretrain::Model<float> model(base.config, 1);
     pretrain::read_weights(base.path, model);
     base.weights = Eigen::Map<const pretrain::Vector<float>>(model.weights(), model.layout().size());
@@ -48,22 +48,27 @@ struct Base {
   }
 
  private:
-  void choose(const pretrain::Json& json, const std::string& wanted) {
+  void choose(const pretrain::Json& json, const std::filesystem::path& folder, const std::string& wanted) {
+    const pretrain::Json& s = json.at("settings");
+    s.at("d-model").get_to(config.d_model), s.at("layers").get_to(config.layers), s.at("heads").get_to(config.heads);
+    s.at("d-ff").get_to(config.d_ff), s.at("context").get_to(config.context);
+    const pretrain::Layout layout(config);  // throws for a shape that cannot be
     double best = 0;
     for (const pretrain::Json& run : json.at("finished")) {
       const std::string name = run.at("method");
       const pretrain::Json& loss = run.at("held-out");
+      const std::filesystem::path file = folder / (name + ".safetensors");
       if (loss.is_null() || (!wanted.empty() && name != wanted)) continue;
-      if (method.empty() || loss.get<double>() < best) method = name, best = loss.get<double>();
+      if (!method.empty() && loss.get<double>() >= best) continue;
+      if (whole(file, layout)) method = name, path = file, best = loss.get<double>();
     }
-    const pretrain::Json& s = json.at("settings");
-    s.at("d-model").get_to(config.d_model), s.at("layers").get_to(config.layers), s.at("heads").get_to(config.heads);
-    s.at("d-ff").get_to(config.d_ff), s.at("context").get_to(config.context);
-    try {
-      pretrain::check(config);
-    } catch (const std::invalid_argument& e) {
-      throw std::runtime_error("the folder's settings are damaged: " + std::string(e.what()));
-    }
+  }
+  /// Weights that a run kept as factors are no base for an adapter.
+  static bool whole(const std::filesystem::path& file, const pretrain::Layout& layout) {
+    if (!std::filesystem::exists(file)) return false;
+    const auto tensors = lowrank::io::Safetensors::read(file);
+    return std::all_of(layout.matrices().begin(), layout.matrices().end(),
+                       [&](const pretrain::MatrixInfo& m) { return tensors.find(m.name) != nullptr; });
   }
 };
 

@@ -172,6 +172,9 @@ TEST_CASE("input that cannot be is refused with its reason, before anything is t
   std::ofstream(bench / "base/galore.safetensors") << weights.substr(0, weights.size() / 2);
   refused(task, 1, "galore.safetensors");
   std::ofstream(bench / "base/galore.safetensors") << weights;
+  program::fs::rename(bench / "base/galore.safetensors", bench / "base/elsewhere");
+  refused(task, 1, "no finished run that left the weights of a decoder");
+  program::fs::rename(bench / "base/elsewhere", bench / "base/galore.safetensors");
   const std::string json = program::text_of(bench / "base/checkpoint/checkpoint.json");
   std::ofstream(bench / "base/checkpoint/checkpoint.json") << "{\"finished\": 3}";
   refused(task, 1, "damaged");
