@@ -98,7 +98,8 @@ inline void write_study_charts(const std::filesystem::path& out, const std::vect
   const double best = sorted.empty() ? 0 : mean(sorted[0].held_out);
   std::vector<Series> rates;
   for (const Found& f : sorted) {
-    Series& series = rates.emplace_back(f.method);
+    rates.push_back({f.method, {}});
+    Series& series = rates.back();
     for (const auto& [place, loss] : f.tried) series.points.push_back({f.grid.rate(place), loss});
   }
   svg::write(out / "study_rates.svg",
