@@ -62,7 +62,7 @@ void describe_recipes(CLI::App& app, Settings& s) {
   const std::string group = "Recipes";
   app.add_option("--rank", s.rank, "Rank of the projection, default d/4 (apollo_mini: always 1)")
       ->check(at_least(1))->group(group);
-  app.add_option("--refresh-every", s.refresh_every, "Steps from one basis to the next, default: as published")
+  app.add_option("--refresh-every", s.refresh_every, "Steps from one basis, restart or swap to the next; default: as published,\nor what 600 steps have room for")
       ->check(at_least(1))->group(group);
   app.add_option("--scale", s.scale, "Of the update; where rate and scale are one number the rate follows")
       ->check(positive())->group(group);

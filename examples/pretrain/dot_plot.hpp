@@ -4,10 +4,8 @@
 #include <algorithm>  // std::max, std::min
 #include <cmath>      // std::isfinite
 #include <cstdio>     // std::snprintf
-#include <filesystem>
-#include <fstream>
+#include <limits>
 #include <sstream>
-#include <stdexcept>  // std::runtime_error
 #include <string>
 #include <vector>
 
@@ -22,7 +20,8 @@ struct Dot {
 };
 
 inline std::string dot_plot(const std::string& title, const std::string& axis, const std::vector<Dot>& dots) {
-  constexpr double width = 860, left = 170, right = 600, top = 60, row = 30;
+  constexpr double width = 860, left = 170, right = 600, top = 60;
+  const double row = dots.size() > 12 ? 19 : 30;
   const double bottom = top + row * double(dots.size());
   double low = std::numeric_limits<double>::infinity(), high = -low;
   for (const Dot& d : dots)
@@ -59,13 +58,6 @@ inline std::string dot_plot(const std::string& title, const std::string& axis, c
   }
   out << "</svg>\n";
   return out.str();
-}
-
-inline void write_dot_plot(const std::filesystem::path& path, const std::string& title, const std::string& axis,
-                           const std::vector<Dot>& dots) {
-  std::ofstream file(path);
-  file << dot_plot(title, axis, dots);
-  if (!file) throw std::runtime_error("cannot write " + path.string());
 }
 
 }  // namespace pretrain

@@ -3,7 +3,7 @@
 //   pretrain                                    AdamW, GaLore, Fira and DCT-AdamW on Eigen's own headers, a few minutes
 //   pretrain --method apollo --corpus ~/notes   one recipe on text of yours
 //   pretrain --resume                           goes on where an interrupted run stopped, to the same bits
-//   pretrain --study                            the careful comparison: rates bracketed, three seeds (an hour or so)
+//   pretrain --study                            the careful comparison: rates bracketed, three seeds (hours)
 #include <cstdio>
 #include <exception>
 #include <iterator>  // std::begin, std::end

@@ -9,7 +9,7 @@
 #include "examples/pretrain/bracket.hpp"
 #include "examples/pretrain/dot_plot.hpp"
 #include "examples/pretrain/methods.hpp"
-#include "examples/pretrain/svg.hpp"
+#include "examples/pretrain/panels.hpp"
 #include "examples/pretrain/table.hpp"
 
 namespace pretrain {
@@ -91,19 +91,20 @@ inline void write_study_charts(const std::filesystem::path& out, const std::vect
   std::vector<Dot> dots;
   for (const Found& f : sorted)
     dots.push_back({f.method, mean(f.held_out), deviation(f.held_out), grouped(f.first.state_bytes) + " bytes"});
-  write_dot_plot(out / "study.svg", format("Held-out loss after %ld steps, mean and deviation of %ld seeds, and optimizer state",
-                                           long(settings.steps), long(settings.study_seeds)),
-                 "bits per byte", dots);
+  const std::string title = format("Held-out loss after %ld steps, mean and deviation of %ld seeds, and optimizer state",
+                                   long(settings.steps), long(settings.study_seeds));
+  svg::write(out / "study.svg", dot_plot(title, "bits per byte", dots));
 
   const double best = sorted.empty() ? 0 : mean(sorted[0].held_out);
-  Chart rates("Held-out loss over the peak rate of attention and MLP matrices", {"rate (with scale)", Axis::Scale::Log},
-              {"bits per byte", Axis::Scale::Linear, std::isfinite(best) ? best + 0.5 : 8.0});
-  for (const Found& f : found) {
-    Series series{f.method, {}, Series::Mark::Dots};
+  std::vector<Series> rates;
+  for (const Found& f : sorted) {
+    rates.push_back({f.method, {}});
+    Series& series = rates.back();
     for (const auto& [place, loss] : f.tried) series.points.push_back({f.grid.rate(place), loss});
-    rates.add(std::move(series));
   }
-  rates.write(out / "study_rates.svg");
+  svg::write(out / "study_rates.svg",
+             panels("Held-out loss over the peak rate of attention and MLP matrices", {"rate (with scale)", Axis::Scale::Log},
+                    {"bits per byte", Axis::Scale::Linear, std::isfinite(best) ? best + 0.8 : 8.0}, rates));
 }
 
 }  // namespace pretrain

@@ -6,10 +6,8 @@
 #include <cmath>
 #include <cstdio>     // std::snprintf
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <sstream>
-#include <stdexcept>  // std::runtime_error
 #include <string>
 #include <utility>    // std::move
 #include <vector>
@@ -37,11 +35,7 @@ class Chart {
 
   void add(Series series) { series_.push_back(std::move(series)); }
 
-  void write(const std::filesystem::path& path) const {
-    std::ofstream file(path);
-    file << svg();
-    if (!file) throw std::runtime_error("cannot write " + path.string());
-  }
+  void write(const std::filesystem::path& path) const { svg::write(path, svg()); }
 
   std::string svg() const {
     const svg::Range x = range(x_, [](const Point& p) { return std::pair(p.x, p.x); });

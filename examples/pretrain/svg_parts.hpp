@@ -4,9 +4,12 @@
 #include <cmath>
 #include <cstddef>   // std::size_t
 #include <cstdio>    // std::snprintf
+#include <filesystem>
+#include <fstream>
 #include <iterator>  // std::size
 #include <limits>
 #include <sstream>
+#include <stdexcept>  // std::runtime_error
 #include <string>
 #include <vector>
 
@@ -78,6 +81,12 @@ inline const char* color(std::size_t i) {
 }
 /// Tells the ninth from the first.
 inline const char* dashes(std::size_t i) { return i % 16 < 8 ? "" : " stroke-dasharray='6 3'"; }
+
+inline void write(const std::filesystem::path& path, const std::string& image) {
+  std::ofstream file(path);
+  file << image;
+  if (!file) throw std::runtime_error("cannot write " + path.string());
+}
 
 }  // namespace svg
 }  // namespace pretrain

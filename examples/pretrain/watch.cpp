@@ -1,8 +1,5 @@
 #include "examples/pretrain/watch.hpp"
 
-#include <fstream>
-#include <stdexcept>  // std::runtime_error
-
 #include "examples/pretrain/heat_map.hpp"
 #include "examples/pretrain/methods.hpp"
 #include "examples/pretrain/table.hpp"
@@ -73,10 +70,9 @@ void Watch::draw() const {
     lines[i].shares.push_back(row.captured);
     if (lasting_ && row.refreshed) lines[i].marks.push_back(double(row.step - 1));
   }
-  std::ofstream file(path_.string() + ".svg");
-  file << heat_map(method_ + ": what its bases hold of the gradient" + (lasting_ ? " (white: a new basis)" : ""),
-                   "captured energy", double(steps_), lines);
-  if (!file) throw std::runtime_error("cannot write " + path_.string() + ".svg");
+  svg::write(path_.string() + ".svg",
+             heat_map(method_ + ": what its bases hold of the gradient" + (lasting_ ? " (white: a new basis)" : ""),
+                   "captured energy", double(steps_), lines));
 }
 
 bool has_basis(const Trainer& trainer) { return !trainer.bases().empty(); }

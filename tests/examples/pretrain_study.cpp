@@ -5,6 +5,7 @@
 #include "examples/pretrain/bracket.hpp"
 #include "examples/pretrain/dot_plot.hpp"
 #include "examples/pretrain/methods.hpp"
+#include "examples/pretrain/panels.hpp"
 #include "examples/pretrain/svg.hpp"
 #include "examples/xml.hpp"
 #include "support/catch.hpp"
@@ -100,6 +101,10 @@ TEST_CASE("charts are XML whatever they are given") {
     for (int i = 0; i < 12; ++i) chart.add({"more", {{1e-3, 2.0 + i}, {3e-3, 2.0}}});
     CHECK(xml::fault(chart.svg()) == "");
   }
+  const Axis rate{"a < b", Axis::Scale::Log}, loss{"c & d", Axis::Scale::Linear, 3};
+  CHECK(xml::fault(panels("t", rate, loss, {})) == "");
+  CHECK(xml::fault(panels("<t>", rate, loss, {{"nothing", {}}, {"<one>", {{1e-3, 2.5}}}, {"worst", {{1e-3, inf}, {2e-3, inf}}},
+                                              {"cut", {{1e-3, 2}, {2e-3, 7}, {4e-3, std::nan("")}}}})) == "");
   CHECK(xml::fault(dot_plot("t", "x", {})) == "");
   CHECK(xml::fault(dot_plot("a & b", "x", {{"<m>", 2, 0.1, "n"}, {"worst", inf, 0, ""}, {"same", 2, 0, ""}})) == "");
 }
