@@ -216,8 +216,11 @@ void check_source(lowrank::Dtype dtype) {
   for (Index j = 0; j < k; ++j)
     for (Index i = 0; i < d; ++i)
       by_columns[std::size_t(i + j * d)] = by_rows[std::size_t(j + i * k)] = T(values[std::size_t(i + j * d)]);
+  CompactMatrix<S> kept(d, k, lowrank::Storage::Full);
+  kept.allocate();
+  kept.store(0, d, 0, k, error.data(), d);
   for (double scale : {1.0, 0.375})
-    for (const S* fed_back : {static_cast<const S*>(nullptr), error.data()}) {
+    for (const CompactMatrix<S>* fed_back : {static_cast<const CompactMatrix<S>*>(nullptr), static_cast<const CompactMatrix<S>*>(&kept)}) {
       const Source<S, K> sources[] = {{{by_columns.data(), dtype, 1, d}, d, k, scale, fed_back},
                                       {{by_rows.data(), dtype, k, 1}, d, k, scale, fed_back}};
       for (const auto& source : sources)
