@@ -80,7 +80,7 @@ LinearPolicyNet<double> learn(const Settings& s, double weight) {
       Z.col(b).tail(4) << 0.1 * noise.col(b).head(2), 0.4 * noise.col(b).tail(2);
     }
     net.forward(batch(std::as_const(Z)), cache, batch(A));
-    for (Index b = 0; b < s.batch; ++b) A.col(b) = (A.col(b) - teacher(Z.col(b).tail<4>())) * (2 / double(s.batch));
+    for (Index b = 0; b < s.batch; ++b) A.col(b).head<2>() = (A.col(b).head<2>() - teacher(Z.col(b).tail<4>())) * (2 / double(s.batch));
     Mlp<double>::set_zero(grads);
     net.add_gradient(cache, batch(std::as_const(A)), weight, grads);
     std::size_t i = 0;
@@ -113,7 +113,7 @@ Outcome drive(const LinearPolicyNet<double>& net, const Settings& s) {
     Eigen::Vector4d state;
     state << position - r.position, velocity - r.velocity;
     z.col(0).head(4) = context(double(t) * dt);
-    z.col(0).tail(4) = state + s.sensor_noise * noise.col(t);
+    z.col(0).tail<4>() = state + s.sensor_noise * noise.col(t).head<4>();
     net.forward(batch(std::as_const(z)), cache, batch(a));
     const Eigen::Vector2d force = (a.col(0) + r.force).cwiseMax(-2 * limit).cwiseMin(2 * limit);
     velocity += dt * force;
