@@ -64,7 +64,9 @@ TEST_CASE("every method is cut between any two steps without a trace") {
   REQUIRE(all.size() > 25);
   const std::size_t together = 7;  // few, since every start checks the options of all
   for (std::size_t first = 0; first < all.size(); first += together) {
-    const Words some(all.begin() + long(first), all.begin() + long(std::min(first + together, all.size())));
+    Words some{"galore"};  // at least one with the period that is asked for
+    for (std::size_t i = first; i < std::min(first + together, all.size()); ++i)
+      if (all[i] != "galore") some.push_back(all[i]);
     std::string names;
     for (const std::string& name : some) names += (names.empty() ? "" : ",") + name;
     const Words task{"--steps", "5", "--refresh-every", "2", "--fresh", "--method", names};
