@@ -53,7 +53,6 @@ struct MlpCache {
   };
   std::vector<Stage> stages;
   Buffer<S> ping, pong;  // widest x B
-  Buffer<S> product;     // as large as the largest weight
   Buffer<std::byte> scratch;
   Index capacity = 0, size = 0;  // samples
   Index largest = 1;
@@ -141,7 +140,7 @@ class Mlp {
     Cache c;
     c.capacity = samples;
     c.threads = threads;
-    Index widest = input_dim(), product = 0;
+    Index widest = input_dim();
     const bool smooth = !activation_.piecewise_linear();
     for (Index l = 0; l < depth(); ++l) {
       const Layer<S>& k = layers_[std::size_t(l)];
@@ -155,12 +154,10 @@ class Mlp {
       }
       if (k.low_rank()) stage.t = Buffer<S>(k.rank(), samples), stage.s = stage.t, stage.t_tangent = stage.t;
       widest = std::max(widest, n);
-      product = std::max({product, Index(k.weight.size()), Index(k.right.size())});
       c.largest = std::max({c.largest, n, k.inputs(), samples});
     }
     c.ping = Buffer<S>(widest, samples);
     c.pong = Buffer<S>(widest, samples);
-    c.product = Buffer<S>(product, 1);
     Arena count;
     (void)linalg::Team<S, K>(count, threads, c.largest);
     c.scratch = Buffer<std::byte>(Index(count.used()), 1);
@@ -390,8 +387,7 @@ class Mlp {
                         const S* t, Cache& c) {
     const auto add = [&](const S* left, Index ldl, const S* right, Index ldr, Matrix<S>& to) {
       linalg::gemm<K>(to.rows(), to.cols(), c.size, linalg::columns<K>(left, ldl), linalg::transposed<K>(right, ldr),
-                      c.product.data(), to.rows(), c.team());
-      detail::add<K>(to.size(), 1, c.product.data(), to.data());
+                      to.data(), to.rows(), c.team(), linalg::Mode::Add);
     };
     if (k.low_rank()) {
       add(u, ldu, t, k.rank(), g.weight);

@@ -69,7 +69,7 @@ struct TransformerCache {
   Matrix<S> slope, curvature;          // f x B
   Dual<S> r1, r2;                      // 1 x TB, 1 x B: 1 / deviation, and <norm, x'> / d
   Dual<S> dx, dy1, dk, dv, dq, d_o, dmid, dy2, dz, dh, dlast;
-  Matrix<S> product, output;
+  Matrix<S> output;  // V, C x B
   Buffer<std::byte> scratch;
   Index capacity = 0, size = 0, largest = 0;
   int threads = 1;
@@ -133,7 +133,6 @@ class Transformer {
     for (Dual<S>* m : {&c.z, &c.h, &c.dz, &c.dh}) *m = Dual<S>(n_.hidden, samples);
     c.r1 = Dual<S>(1, all), c.r2 = Dual<S>(1, samples);
     c.slope = c.curvature = c.z.a;
-    c.product = Matrix<S>::Zero(std::max({d, n_.hidden, n_.outputs}), d + n_.hidden);
     c.output = Matrix<S>::Zero(n_.outputs, samples);
     c.capacity = samples;
     c.threads = threads;
@@ -217,8 +216,7 @@ class Transformer {
   /// dW += u x^T
   static void outer(const Matrix<S>& u, const Matrix<S>& x, Index n, Matrix<S>& dW, Cache& c) {
     linalg::gemm<K>(u.rows(), x.rows(), n, linalg::columns<K>(u.data(), u.rows()),
-                    linalg::transposed<K>(x.data(), x.rows()), c.product.data(), u.rows(), c.team());
-    detail::add<K>(dW.size(), 1, c.product.data(), dW.data());
+                    linalg::transposed<K>(x.data(), x.rows()), dW.data(), dW.rows(), c.team(), linalg::Mode::Add);
   }
   /// Both streams of y = W x backwards: dx, and dW += dy x^T + dy' x'^T.
   template <Stream stream>
