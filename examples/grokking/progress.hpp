@@ -24,8 +24,7 @@ class Progress {
     std::printf("%s%-10s seed %ld  step %5ld/%ld  train %.3f  test %.3f", terminal_ ? "\r\033[K" : "", method_,
                 long(seed_), long(row.step), long(steps_), row.train_accuracy, row.test_accuracy);
     const double done = double(finished_ * steps_ + row.step), all = double(runs_ * steps_);
-    if (done > 0)
-      std::printf("  left %s", pretrain::clock_text(seconds(begin_, now) / done * (all - done)).c_str());
+    if (done > 0) std::printf("  left %s", pretrain::clock_text(seconds(begin_, now) / done * (all - done)).c_str());
     if (!terminal_) std::printf("\n");
     std::fflush(stdout);
   }
