@@ -1,4 +1,4 @@
-// What a person who waits for all runs wants to know: which run, how far, the accuracies, and the time that is left at the
+// What a person who waits for all runs wants to know: which run, how far, the accuracies, the time left at the
 // rate so far. On a terminal one line that is redrawn, elsewhere a line every ten seconds.
 #pragma once
 
