@@ -108,9 +108,15 @@ inline std::vector<unsigned char> read_idx(const std::string& path, std::vector<
     size *= dims.back();
     if (size > Index(1) << 31) throw std::runtime_error(path + " claims to be larger than 2 GB");
   }
+  if (size == 0) throw std::runtime_error(path + " is empty");
+  // nothing is allocated for what a header only claims
+  const auto begin = file.tellg();
+  if (file.seekg(0, std::ios::end).tellg() - begin < size)
+    throw std::runtime_error(path + " is shorter than its header says");
+  file.seekg(begin);
   std::vector<unsigned char> data(static_cast<std::size_t>(size));
   if (!file.read(reinterpret_cast<char*>(data.data()), std::streamsize(size)))
-    throw std::runtime_error(path + " is shorter than its header says");
+    throw std::runtime_error(path + " cannot be read");
   return data;
 }
 

@@ -48,7 +48,22 @@ TEST_CASE("IDX files are read, and damaged ones refused") {
   CHECK(task.train.labels[0] + task.test.labels[0] == 10);
   CHECK_THROWS_AS(digits<double>(images, labels, 2, 5), std::runtime_error);
   CHECK_THROWS_AS(digits<double>(labels, labels, 1, 5), std::runtime_error);
-  CHECK_THROWS_AS(digits<double>(images, write("short", "\0\0\x08\x01\0\0\0\x02\x03"s), 1, 5), std::runtime_error);
+  const auto refused = [&](const std::string& bytes) {
+    CHECK_THROWS_AS(digits<double>(write("damaged", bytes), labels, 1, 5), std::runtime_error);
+    CHECK_THROWS_AS(digits<double>(images, write("damaged", bytes), 1, 5), std::runtime_error);
+  };
+  refused(""s);
+  refused("\0\0\x08"s);                                             // no number of dimensions
+  refused("\0\0\x08\x03\0\0\0\x02\0\0"s);                          // ends in its dimensions
+  refused("\0\0\x08\x03\0\0\0\x02\0\0\0\x01\0\0\0\x02\x00\xff\x33"s);  // one pixel short
+  refused("\0\0\x08\x01\0\0\0\x02\x03"s);                          // one label short
+  refused("\0\0\x0d\x01\0\0\0\x02\x03\x07"s);                      // of floats
+  refused("\0\0\x08\x00"s);                                         // without dimensions
+  refused("\0\0\x08\x05\0\0\0\1\0\0\0\1\0\0\0\1\0\0\0\1\0\0\0\1\1"s);     // too many
+  refused("\0\0\x08\x03\0\0\0\x02\0\0\0\0\0\0\0\x02"s);          // images of no rows
+  refused("\0\0\x08\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"s);  // a product beyond 64 bits
+  refused("\0\0\x08\x03\0\0\0\x02\0\0\x80\0\0\0\x40\0"s);        // claims 2 GB
+  CHECK_THROWS_AS(digits<double>(images, write("eleven", "\0\0\x08\x01\0\0\0\x02\x03\x0b"s), 1, 5), std::runtime_error);
   CHECK_THROWS_AS(digits<double>(images, write("other", "hello, world"), 1, 5), std::runtime_error);
   CHECK_THROWS_AS(digits<double>((folder / "none").string(), labels, 1, 5), std::runtime_error);
 }

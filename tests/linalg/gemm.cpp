@@ -150,6 +150,42 @@ TEMPLATE_TEST_CASE("gemm: the transposed product, column ranges and leading dime
   CHECK(same_bits(c, std::vector<S>(std::size_t(m * n), S(0))));
 }
 
+TEMPLATE_TEST_CASE("gemm: a product is added, with the same bits in every storage order and for any number of threads", "",
+                   CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  const std::tuple<Index, Index, Index> shapes[] = {{5, 7, 0}, {1, 37, 5}, {33, 64, 65}, {300, 517, 256}, {300, 70, 700}};
+  for (const auto& [m, n, depth] : shapes) {
+    CAPTURE(m, n, depth);
+    const Layouts<S, K> a(m, depth, 1), b(depth, n, 2);
+    const std::vector<S> before = random_matrix<S>(m, n, 3);
+    Product expected = exact<S>(m, n, depth, a, b);
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      expected.value[i] += double(before[i]);
+      expected.bound[i] += double(std::numeric_limits<S>::epsilon()) * (std::abs(double(before[i])) + std::abs(expected.value[i]));
+    }
+    std::vector<S> first;
+    for_each_thread_count([&, m = m, n = n, depth = depth] {
+      const auto team = make_team<S, K>(std::max({m, n, depth}));
+      for (int layout = 0; layout < 4; ++layout) {
+        std::vector<S> c = before;
+        gemm<K>(m, n, depth, a.operand(layout), b.operand((layout + layout / 2) % 4), c.data(), m, *team, Mode::Add);
+        if (first.empty()) {
+          first = c;
+          CHECK(near(c, expected));
+          if (depth <= block_depth) {  // one block: the sum of C and the product, rounded once
+            std::vector<S> product(c.size());
+            gemm<K>(m, n, depth, a.operand(0), b.operand(0), product.data(), m, *team);
+            for (std::size_t i = 0; i < product.size(); ++i) product[i] = before[i] + product[i];
+            CHECK(same_bits(c, product));
+          }
+        }
+        CHECK(same_bits(c, first));
+      }
+    });
+  }
+}
+
 TEMPLATE_TEST_CASE("a packed basis projects and lifts like the product", "", CASES) {
   using S = typename TestType::Scalar;
   using K = typename TestType::Kernel;

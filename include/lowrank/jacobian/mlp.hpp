@@ -17,55 +17,12 @@
 // on the number of threads.
 #pragma once
 
-#include <vector>
-
 #include <lowrank/core/rng.hpp>
-#include <lowrank/jacobian/activation.hpp>
 #include <lowrank/jacobian/elementwise.hpp>
-#include <lowrank/jacobian/model.hpp>
-#include <lowrank/linalg/gemm.hpp>
+#include <lowrank/jacobian/mlp_cache.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace jacobian {
-
-/// One linear layer, or its gradient. Dense: weight n x m, right empty. Low rank: weight U n x r, right V m x r, W = U
-/// V^T. A bias of size 0: none.
-template <class S>
-struct Layer {
-  Matrix<S> weight, right = {};
-  Vector<S> bias = {};
-
-  bool low_rank() const { return right.size() > 0; }
-  Index outputs() const { return weight.rows(); }
-  Index inputs() const { return low_rank() ? right.rows() : weight.cols(); }
-  Index rank() const { return low_rank() ? right.cols() : 0; }
-};
-
-/// What a batch leaves behind, and the scratch memory of the products. Made by Mlp::cache; holds no pointer to the
-/// model or the batch, so copies are independent.
-template <class S, class K>
-struct MlpCache {
-  struct Stage {
-    Buffer<S> input;             // h_{l-1}, n_{l-1} x B
-    Buffer<S> slope, curvature;  // s'(z_l), s''(z_l), n_l x B; none after the last layer
-    Buffer<S> u, p, zeta;        // n_l x B
-    Buffer<S> t, s, t_tangent;   // V^T h, U^T u, V^T a of a low-rank layer, r x B
-  };
-  std::vector<Stage> stages;
-  Buffer<S> ping, pong;  // widest x B
-  Buffer<S> product;     // as large as the largest weight
-  Buffer<std::byte> scratch;
-  Index capacity = 0, size = 0;  // samples
-  Index largest = 1;
-  int threads = 1;
-  enum class Left { Nothing, Forward, Vjp } left = Left::Nothing;  // by the last call
-  bool pending = false;                                            // zeta holds deferred second-order terms
-
-  linalg::Team<S, K> team() {
-    Arena arena(scratch);
-    return {arena, threads, largest};
-  }
-};
 
 template <class S, class K = kernel::Best>
 class Mlp {
@@ -138,33 +95,7 @@ class Mlp {
   Cache cache(Index samples, int threads = lowrank::detail::available_threads()) const {
     if (samples < 1)
       lowrank::detail::bad_argument("lowrank::jacobian::Mlp::cache", std::to_string(samples), "a sample or more");
-    Cache c;
-    c.capacity = samples;
-    c.threads = threads;
-    Index widest = input_dim(), product = 0;
-    const bool smooth = !activation_.piecewise_linear();
-    for (Index l = 0; l < depth(); ++l) {
-      const Layer<S>& k = layers_[std::size_t(l)];
-      auto& stage = c.stages.emplace_back();
-      const Index n = k.outputs();
-      stage.input = Buffer<S>(k.inputs(), samples);
-      stage.u = Buffer<S>(n, samples);
-      if (l + 1 < depth()) {
-        stage.slope = Buffer<S>(n, samples);
-        if (smooth) stage.curvature = Buffer<S>(n, samples), stage.p = stage.curvature, stage.zeta = stage.curvature;
-      }
-      if (k.low_rank()) stage.t = Buffer<S>(k.rank(), samples), stage.s = stage.t, stage.t_tangent = stage.t;
-      widest = std::max(widest, n);
-      product = std::max({product, Index(k.weight.size()), Index(k.right.size())});
-      c.largest = std::max({c.largest, n, k.inputs(), samples});
-    }
-    c.ping = Buffer<S>(widest, samples);
-    c.pong = Buffer<S>(widest, samples);
-    c.product = Buffer<S>(product, 1);
-    Arena count;
-    (void)linalg::Team<S, K>(count, threads, c.largest);
-    c.scratch = Buffer<std::byte>(Index(count.used()), 1);
-    return c;
+    return Cache(layers_, activation_, samples, threads);
   }
 
   /// Y = f(X).
@@ -182,8 +113,8 @@ class Mlp {
       const bool last = l + 1 == depth();
       S* z = last ? Y.data() : c.ping.data();
       const Index n = k.outputs(), ld = last ? Y.outerStride() : n;
-      narrow_input(k, stage.input.data(), k.inputs(), stage.t.data(), c);
-      widen_output(k, stage.input.data(), k.inputs(), stage.t.data(), z, ld, c);
+      Products::narrow_input(k, stage.input.data(), k.inputs(), stage.t.data(), c);
+      Products::widen_output(k, stage.input.data(), k.inputs(), stage.t.data(), z, ld, c);
       if (k.bias.size() > 0)
         for (Index b = 0; b < c.size; ++b) detail::add<K>(n, 1, k.bias.data(), z + b * ld);
       if (!last) activate(n * c.size, z, c.stages[std::size_t(l + 1)].input.data(), stage);
@@ -198,14 +129,14 @@ class Mlp {
     for (Index l = depth() - 1; l >= 0; --l) {
       const Layer<S>& k = layers_[std::size_t(l)];
       auto& stage = c.stages[std::size_t(l)];
-      narrow_output(k, stage.u.data(), k.outputs(), stage.s.data(), c);
+      Products::narrow_output(k, stage.u.data(), k.outputs(), stage.s.data(), c);
       if (l == 0) {
-        widen_input(k, stage.u.data(), k.outputs(), stage.s.data(), Q.data(), Q.outerStride(), c);
+        Products::widen_input(k, stage.u.data(), k.outputs(), stage.s.data(), Q.data(), Q.outerStride(), c);
         break;
       }
       auto& below = c.stages[std::size_t(l - 1)];
       S* p = below.p.size() > 0 ? below.p.data() : below.u.data();
-      widen_input(k, stage.u.data(), k.outputs(), stage.s.data(), p, k.inputs(), c);
+      Products::widen_input(k, stage.u.data(), k.outputs(), stage.s.data(), p, k.inputs(), c);
       detail::multiply<K>(k.inputs() * c.size, below.slope.data(), p, below.u.data());
     }
     c.left = Cache::Left::Vjp;
@@ -222,8 +153,8 @@ class Mlp {
       auto& stage = c.stages[std::size_t(l)];
       const bool last = l + 1 == depth();
       S* beta = last ? Y.data() : (l % 2 == 0 ? c.ping : c.pong).data();
-      narrow_input(k, a, ld, stage.t_tangent.data(), c);
-      widen_output(k, a, ld, stage.t_tangent.data(), beta, last ? Y.outerStride() : k.outputs(), c);
+      Products::narrow_input(k, a, ld, stage.t_tangent.data(), c);
+      Products::widen_output(k, a, ld, stage.t_tangent.data(), beta, last ? Y.outerStride() : k.outputs(), c);
       if (last) break;
       detail::multiply<K>(k.outputs() * c.size, stage.slope.data(), beta, beta);
       a = beta;
@@ -252,13 +183,13 @@ class Mlp {
     for (Index l = 0; l < depth(); ++l) {
       const Layer<S>& k = layers_[std::size_t(l)];
       auto& stage = c.stages[std::size_t(l)];
-      narrow_input(k, a, ld, stage.t_tangent.data(), c);
-      add_outer(k, grads[std::size_t(l)], stage.u.data(), k.outputs(), stage.s.data(), a, ld, stage.t_tangent.data(),
-                c);
+      Products::narrow_input(k, a, ld, stage.t_tangent.data(), c);
+      Products::add_outer(k, grads[std::size_t(l)], stage.u.data(), k.outputs(), stage.s.data(), a, ld,
+                          stage.t_tangent.data(), c);
       if (l + 1 == depth()) break;
       S* beta = (l % 2 == 0 ? c.ping : c.pong).data();
       const Index n = k.outputs() * c.size;
-      widen_output(k, a, ld, stage.t_tangent.data(), beta, k.outputs(), c);
+      Products::widen_output(k, a, ld, stage.t_tangent.data(), beta, k.outputs(), c);
       if (stage.zeta.size() > 0) {
         if (c.pending) detail::multiply_add<K>(n, stage.curvature.data(), stage.p.data(), beta, stage.zeta.data());
         else detail::multiply<K>(n, stage.curvature.data(), stage.p.data(), beta, stage.zeta.data());
@@ -284,12 +215,12 @@ class Mlp {
       S* below = (l % 2 == 0 ? c.ping : c.pong).data();
       if (delta != nullptr) {
         S* s = c.stages[std::size_t(l)].t_tangent.data();
-        narrow_output(k, delta, ld, s, c);
-        add_outer(k, grads[std::size_t(l)], delta, ld, s, stage.input.data(), k.inputs(), stage.t.data(), c);
+        Products::narrow_output(k, delta, ld, s, c);
+        Products::add_outer(k, grads[std::size_t(l)], delta, ld, s, stage.input.data(), k.inputs(), stage.t.data(), c);
         if (k.bias.size() > 0)
           for (Index b = 0; b < c.size; ++b)
             detail::add<K>(k.outputs(), 1, delta + b * ld, grads[std::size_t(l)].bias.data());
-        if (l > 0 || dX.cols() > 0) widen_input(k, delta, ld, s, below, k.inputs(), c);
+        if (l > 0 || dX.cols() > 0) Products::widen_input(k, delta, ld, s, below, k.inputs(), c);
         delta = below;
       }
       if (l == 0) {
@@ -312,6 +243,7 @@ class Mlp {
 
  private:
   static constexpr const char* who = "lowrank::jacobian::Mlp";
+  using Products = LayerProducts<S, K>;
 
   static std::vector<Layer<S>> zeros(const std::vector<Index>& dims, Bias bias) {
     std::vector<Layer<S>> layers;
@@ -359,46 +291,6 @@ class Mlp {
         if (curvature != nullptr) curvature[i] = j.curvature;
       }
     });
-  }
-
-  // W a = U (V^T a) and W^T u = V (U^T u) in two halves, since gradients need what lies between. The first does nothing
-  // for a dense layer.
-  static void narrow_input(const Layer<S>& k, const S* a, Index ld, S* t, Cache& c) {
-    if (k.low_rank())
-      linalg::gemm<K>(k.rank(), c.size, k.inputs(), linalg::transposed<K>(k.right.data(), k.inputs()),
-                      linalg::columns<K>(a, ld), t, k.rank(), c.team());
-  }
-  static void widen_output(const Layer<S>& k, const S* a, Index ld, const S* t, S* out, Index ldo, Cache& c) {
-    linalg::gemm<K>(k.outputs(), c.size, k.weight.cols(), linalg::columns<K>(k.weight.data(), k.outputs()),
-                    k.low_rank() ? linalg::columns<K>(t, k.rank()) : linalg::columns<K>(a, ld), out, ldo, c.team());
-  }
-  static void narrow_output(const Layer<S>& k, const S* u, Index ld, S* s, Cache& c) {
-    if (k.low_rank())
-      linalg::gemm<K>(k.rank(), c.size, k.outputs(), linalg::transposed<K>(k.weight.data(), k.outputs()),
-                      linalg::columns<K>(u, ld), s, k.rank(), c.team());
-  }
-  static void widen_input(const Layer<S>& k, const S* u, Index ld, const S* s, S* out, Index ldo, Cache& c) {
-    if (k.low_rank())
-      linalg::gemm<K>(k.inputs(), c.size, k.rank(), linalg::columns<K>(k.right.data(), k.inputs()),
-                      linalg::columns<K>(s, k.rank()), out, ldo, c.team());
-    else
-      linalg::gemm<K>(k.inputs(), c.size, k.outputs(), linalg::transposed<K>(k.weight.data(), k.outputs()),
-                      linalg::columns<K>(u, ld), out, ldo, c.team());
-  }
-  /// dW += u a^T; by factors dU += u (V^T a)^T, dV += a (U^T u)^T.
-  static void add_outer(const Layer<S>& k, Layer<S>& g, const S* u, Index ldu, const S* s, const S* a, Index lda,
-                        const S* t, Cache& c) {
-    const auto add = [&](const S* left, Index ldl, const S* right, Index ldr, Matrix<S>& to) {
-      linalg::gemm<K>(to.rows(), to.cols(), c.size, linalg::columns<K>(left, ldl), linalg::transposed<K>(right, ldr),
-                      c.product.data(), to.rows(), c.team());
-      detail::add<K>(to.size(), 1, c.product.data(), to.data());
-    };
-    if (k.low_rank()) {
-      add(u, ldu, t, k.rank(), g.weight);
-      add(a, lda, s, k.rank(), g.right);
-    } else {
-      add(u, ldu, a, lda, g.weight);
-    }
   }
 
   std::vector<Layer<S>> layers_;

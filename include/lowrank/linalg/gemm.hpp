@@ -1,9 +1,10 @@
 // Matrix products on this library's terms: operands of any storage order and scalar, memory owned by the caller, and the
 // same bits for any thread count, tile or storage order.
 //
-// C = A B is cut along its inner dimension in blocks of 256. A is packed into panels as high as a gemm_tile, B is
-// staged as columns. One element of C is a chain of fused multiply-adds over each block, the blocks added in order:
-// nothing else about the cut (rows, columns, threads) can change it.
+// C = A B is cut along its inner dimension in blocks of 256. A is packed into panels as high as a gemm_tile, B is read
+// where it is, or staged as columns if its numbers have to be made first. One element of C is a chain of fused
+// multiply-adds over each block, the blocks added in order: nothing else about the cut (rows, columns, threads) can
+// change it.
 //
 // Eigen's kernel (gebp) was the alternative. It packs both operands, picks the inner block from cache sizes and thread
 // count (so the bits change with either) and allocates; the tile below reaches the same rate or more (bench/gemm.cpp).
@@ -122,12 +123,17 @@ void multiply(Index m, Index n, Index depth, const S* a, const S* b, Index bk, I
 
 }  // namespace detail
 
-/// C = A B: A m x depth and B depth x n operands, C column-major with leading dimension ldc. Threads split the rows.
+enum class Mode { Store, Add };  // C <- A B, or C <- C + A B
+
+/// C (=, +=) A B: A m x depth and B depth x n operands, C column-major with leading dimension ldc, apart from A and B.
+/// Threads split the rows. Adding, C is what the first block is added to: for a depth of one block, the bits of C + (A B).
 template <class K, class S, class A, class B>
-void gemm(Index m, Index n, Index depth, const A& a, const B& b, S* c, Index ldc, const Team<S, K>& team) {
-  if (depth == 0)
+void gemm(Index m, Index n, Index depth, const A& a, const B& b, S* c, Index ldc, const Team<S, K>& team,
+          Mode mode = Mode::Store) {
+  if (depth == 0 && mode == Mode::Store)
     for (Index j = 0; j < n; ++j) std::fill_n(c + j * ldc, m, S(0));
-  const Index side = m <= block_rows && n > m ? tile_columns : block_rows;  // enough pieces of C for two threads
+  const bool wide = team.threads() > 1 && m <= block_rows && n > m;
+  const Index side = wide ? tile_columns : block_rows;  // enough pieces of C for two threads
   const Index height = m <= block_rows ? std::min(m, side) : block_rows, width = std::min<Index>(n, block_rows);
   const Index down = (m + height - 1) / std::max<Index>(height, 1), across = (n + width - 1) / std::max<Index>(width, 1);
   lowrank::detail::for_each(down * across, team.threads(), [&](Index item, int slot) {
@@ -137,17 +143,13 @@ void gemm(Index m, Index n, Index depth, const A& a, const B& b, S* c, Index ldc
     for (Index k0 = 0; k0 < depth; k0 += block_depth) {
       const Index inner = std::min(block_depth, depth - k0), ld = inner + stage_padding;
       detail::pack<K>(a, i0, rows, k0, inner, scratch.rows, scratch.stage);
-      const S* columns = scratch.stage;
-      Index bk = 1, bj = ld;
-      if constexpr (std::is_same_v<B, Strided<S, K>>) {
-        if (b.col_stride == 1) {  // rows of B are contiguous: the tile reads them where they are
-          columns = b.data + k0 * b.row_stride + j0;
-          bk = b.row_stride;
-          bj = 1;
-        }
-      }
-      if (columns == scratch.stage) b.load(k0, inner, j0, cols, scratch.stage, ld);
-      detail::multiply<K>(rows, cols, inner, scratch.rows, columns, bk, bj, c + i0 + j0 * ldc, ldc, k0 > 0, scratch.edge);
+      Strided<S, K> block{scratch.stage, 1, ld};
+      if constexpr (std::is_same_v<B, Strided<S, K>>)
+        block = {b.data + k0 * b.row_stride + j0 * b.col_stride, b.row_stride, b.col_stride};  // read where it is
+      else
+        b.load(k0, inner, j0, cols, scratch.stage, ld);
+      detail::multiply<K>(rows, cols, inner, scratch.rows, block.data, block.row_stride, block.col_stride,
+                          c + i0 + j0 * ldc, ldc, k0 > 0 || mode == Mode::Add, scratch.edge);
     }
   });
 }

@@ -103,8 +103,6 @@ struct Factor {
   }
 };
 
-enum class Mode { Store, Add };  // C <- A B, or C <- C + A B
-
 /// C(i0.., j0..) (=, +=) alpha block; block column-major with leading dimension ld, and C too if its scalar is S.
 template <class K, class S>
 void write_block(const Memory<void>& c, Index i0, Index rows, Index j0, Index cols, const S* block, Index ld, Mode mode,
