@@ -56,6 +56,24 @@ TEST_CASE("a comparison cut into pieces of any length ends with the bits of one 
   }
 }
 
+TEST_CASE("ranks that are shared out anew go on from where they were, and need a rank that adapts") {
+  const Place place;
+  const Words task{"--steps", "9", "--method", "galore", "--option", "adapt.energy=0.9", "--rebalance-every", "2"};
+  REQUIRE(place.run(place.small("whole") + task).code == 0);
+  REQUIRE(place.run(place.small("uniform") + Words(task.begin(), task.end() - 2)).code == 0);
+  Place::Ended ended = place.run(place.small("pieces") + task + Words{"--stop-after", "1"});
+  for (int i = 0; ended.code == 130 && i < 12; ++i) ended = place.run({"--resume", "--out", (place / "pieces").string(), "--stop-after", "1"});
+  INFO(ended.text);
+  REQUIRE(ended.code == 0);
+  const auto weights = [&](const char* out) { return program::text_of(place / out / "galore.safetensors"); };
+  CHECK(weights("pieces") == weights("whole"));
+  CHECK(weights("pieces") != weights("uniform"));
+  const auto refused = place.run(place.small("refused") + Words{"--method", "apollo", "--rebalance-every", "2"});
+  CHECK(refused.code != 0);
+  CHECK_THAT(refused.text, Catch::Matchers::ContainsSubstring("no ranks that adapt"));
+  CHECK(!std::filesystem::exists(place / "refused"));
+}
+
 TEST_CASE("every method is cut between any two steps without a trace") {
   const Place place;
   const std::string help = place.run({"--method", "none"}).text, there = "there are ";

@@ -23,6 +23,8 @@ std::vector<Policy<S>> subspace_policies() {
       policy<S>("subspace, moments kept", keep, paper, BackProject{}, galore),
       policy<S>("subspace, moments reset", reset, paper, BackProject{}, galore),
       policy<S>("subspace, on drift", Subspace{.refresh_on_drift = 0.05, .sweeps = 2}, paper, BackProject{}, galore),
+      policy<S>("subspace whose rank may adapt", Subspace{.adapt = {.energy = 0.9}}, paper, BackProject{},
+                [](auto r, auto d, auto k, auto b) { return (d * r + 2 * k * r) * b + 8 * r; }),
       policy<S>("fira", Subspace{}, paper, Residual{}, fira),
       policy<S>("fira, the paper's form", Subspace{}, paper, Residual{.scale = 0.25, .form = FiraForm::Paper}, fira),
       policy<S>("apollo on a subspace", Subspace{}, paper, ChannelScale{}, fira),
