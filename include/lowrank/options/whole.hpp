@@ -93,7 +93,8 @@ struct OnlineSubspace {
   Side side = Side::Smaller;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
   double scale = 0.25;
-  double basis_lr = 0.005;  // at the first learning rate; follows it afterwards (published: 1 / 200)
+  double basis_lr = 0.005;  // at the first learning rate; follows it afterwards (published: 1 / 200). With a warm-up the first
+                            // rate is small: multiply by its share of the peak, or the basis runs away as the rate rises
   double basis_beta1 = 0.9, basis_beta2 = 0.999, basis_eps = 1e-8, basis_weight_decay = 0;
   std::uint64_t seed = 0;  // of the first basis
 
