@@ -30,14 +30,7 @@ void describe_task(CLI::App& app, Settings& s) {
   app.add_option("-m,--method", s.methods, "One run each, by default full,lora,dora,vera,randlora")->delimiter(',')->check(known());
   app.add_option("-c,--corpus", s.corpus, "File or folder to adapt to; one file in twenty is held out")->capture_default_str();
   app.add_option("-o,--out", s.out, "Folder for adapters, tables, curves and the checkpoint")->capture_default_str();
-  CLI::Option* resume = app.add_flag("--resume", s.resume, "Go on with what is in the folder, with its settings");
-  app.add_flag("--fresh", s.fresh, "Throw away an unfinished session in the folder")->excludes(resume);
-  app.add_option("--threads", s.threads, "0: as many as OpenMP finds. No result depends on them")
-      ->check(at_least(0))->capture_default_str();
-  app.add_option("--checkpoint-every", s.checkpoint_every, "Steps from one checkpoint to the next")
-      ->check(at_least(1))->capture_default_str();
-  app.add_option("--stop-after", s.stop_after, "Stop with a checkpoint after so many steps from now; 0: never")
-      ->check(at_least(0))->capture_default_str();
+  pretrain::describe_session(app, s, "an unfinished session");
 }
 
 void describe_training(CLI::App& app, Settings& s) {
@@ -60,10 +53,7 @@ void describe_measurement(CLI::App& app, Settings& s) {
   const std::string group = "Measurement";
   app.add_option("--eval-windows", s.eval_windows, "Held-out windows at the end, for each form of the result")
       ->check(at_least(1))->capture_default_str()->group(group);
-  app.add_option("--curve-windows", s.curve_windows, "Held-out windows of a point of the curve")
-      ->check(at_least(1))->capture_default_str()->group(group);
-  app.add_option("--eval-every", s.eval_every, "Steps from one point of the curve to the next; 0: none")
-      ->check(at_least(0))->capture_default_str()->group(group);
+  pretrain::describe_curve(app, s, group);
 }
 
 }  // namespace

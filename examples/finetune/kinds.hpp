@@ -36,21 +36,12 @@ struct Largest {
   }
 };
 
-/// alpha = 2 r: the change is 2 B A at any rank.
-template <class S>
-struct LoraKind {
-  using Adapter = lowrank::Lora<S>;
+/// Two factors of its own for each matrix; alpha = 2 r, so that the change is 2 B A at any rank.
+struct FactorsKind {
+  FactorsKind(Index r, const Largest&, std::uint64_t s) : rank(r), seed(s) {}
+  FactorsKind(const PeftDirectory&, const Largest&) {}
 
-  LoraKind(Index r, const Largest&, std::uint64_t s) : rank(r), seed(s) {}
-  LoraKind(const PeftDirectory&, const Largest&) {}
-
-  static Index numbers(Index m, Index n, Index r) { return r * (m + n); }
   static Index most(Index m, Index n) { return std::min(m, n); }
-
-  Adapter make(const MatrixInfo& m, const S*) const {
-    return {m.rows, m.cols, {.rank = rank, .alpha = 2.0 * double(rank), .seed = seed + std::uint64_t(m.offset)}};
-  }
-  Adapter read(const PeftDirectory& from, const MatrixInfo& m, const S*) const { return from.lora<S>(module_of(m)); }
   std::size_t shared_bytes() const { return 0; }
 
   Index rank = 0;
@@ -58,14 +49,24 @@ struct LoraKind {
 };
 
 template <class S>
-struct DoraKind {
-  using Adapter = lowrank::Dora<S>;
+struct LoraKind : FactorsKind {
+  using Adapter = lowrank::Lora<S>;
+  using FactorsKind::FactorsKind;
 
-  DoraKind(Index r, const Largest&, std::uint64_t s) : rank(r), seed(s) {}
-  DoraKind(const PeftDirectory&, const Largest&) {}
+  static Index numbers(Index m, Index n, Index r) { return r * (m + n); }
+
+  Adapter make(const MatrixInfo& m, const S*) const {
+    return {m.rows, m.cols, {.rank = rank, .alpha = 2.0 * double(rank), .seed = seed + std::uint64_t(m.offset)}};
+  }
+  Adapter read(const PeftDirectory& from, const MatrixInfo& m, const S*) const { return from.lora<S>(module_of(m)); }
+};
+
+template <class S>
+struct DoraKind : FactorsKind {
+  using Adapter = lowrank::Dora<S>;
+  using FactorsKind::FactorsKind;
 
   static Index numbers(Index m, Index n, Index r) { return r * (m + n) + m; }
-  static Index most(Index m, Index n) { return std::min(m, n); }
 
   Adapter make(const MatrixInfo& m, const S* w) const {
     return Adapter(weight_view(w, m), {.rank = rank, .alpha = 2.0 * double(rank), .seed = seed + std::uint64_t(m.offset)});
@@ -73,10 +74,6 @@ struct DoraKind {
   Adapter read(const PeftDirectory& from, const MatrixInfo& m, const S* w) const {
     return from.dora<S>(module_of(m), weight_view(w, m));
   }
-  std::size_t shared_bytes() const { return 0; }
-
-  Index rank = 0;
-  std::uint64_t seed = 0;
 };
 
 /// The rank is that of frozen bases and costs one number a matrix, so it may be far beyond the matrix's own.

@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
-#include <lowrank/optimizer/schedule.hpp>
 
 #include "examples/finetune/checkpoint.hpp"
 #include "examples/finetune/report.hpp"
 #include "examples/pretrain/interrupt.hpp"
 #include "examples/pretrain/progress.hpp"
+#include "examples/pretrain/schedule.hpp"
 
 namespace finetune {
 
@@ -118,7 +118,7 @@ class Session {
       batch(r.steps);
       const double loss = learner.forward_backward(bytes_);
       if (std::isfinite(loss)) {
-        if (!learner.step(r.lr * factor(r.steps), settings_.clip)) ++r.skipped;
+        if (!learner.step(r.lr * pretrain::schedule(settings_, r.steps), settings_.clip)) ++r.skipped;
         r.loss_sum += loss, ++r.loss_count;
       }
       r.diverged = !std::isfinite(loss);
@@ -133,10 +133,6 @@ class Session {
     }
     progress.skip(settings_.steps - r.steps);
     return Exit::Done;
-  }
-  double factor(Index t) const {
-    const auto warm = Index(settings_.warmup * double(settings_.steps) + 0.5);
-    return lowrank::warmup(t, warm) * lowrank::cosine(t, settings_.steps, settings_.final_lr);
   }
   void look(Record& r, Learner& learner) const {
     r.curve.push_back({r.steps, pretrain::bits(r.loss_sum / double(r.loss_count)), learner.held_out(held_out_, settings_.curve_windows)});

@@ -1,8 +1,5 @@
-// Checkpoint: a folder with the weights and the optimizer's state of the run that is under way, and checkpoint.json,
-// which names those two files and holds everything else: the settings, the runs before, the counters of this one.
-//
-// The files of a step have names of their own and are written first; checkpoint.json is replaced by a rename last, and
-// only then are the files of the step before removed. A kill at any moment leaves one whole checkpoint.
+// Checkpoint: the weights and the optimizer's state of the run that is under way, in a CheckpointFolder; and how a decoder's
+// weights lie in a file.
 #pragma once
 
 #include <algorithm>  // std::copy_n
@@ -15,8 +12,8 @@
 
 #include <lowrank/io/safetensors.hpp>
 
+#include "examples/pretrain/checkpoint_folder.hpp"
 #include "examples/pretrain/run.hpp"
-#include "examples/pretrain/stored.hpp"
 
 namespace pretrain {
 
@@ -70,73 +67,32 @@ void read_weights(const std::filesystem::path& path, M& model) {
   }
 }
 
-class Checkpoint {
+class Checkpoint : public CheckpointFolder {
  public:
-  explicit Checkpoint(const std::filesystem::path& out) : folder_(out / "checkpoint") {}
-
-  /// null when there is none.
-  static Json read(const std::filesystem::path& out) { return read_json(out / "checkpoint" / "checkpoint.json"); }
-
-  /// Throws away what an earlier comparison left there.
-  void begin(const Json& settings) {
-    settings_ = settings;
-    std::filesystem::create_directories(folder_);
-    std::filesystem::remove(folder_ / "checkpoint.json");  // the files it names next
-    remove_files_except("");
-    save({}, nullptr);
-  }
-  /// Goes on with one that was read; clears away what a kill left beside it.
-  void resume(const Json& settings, const Json& checkpoint) {
-    settings_ = settings;
-    const Json& current = checkpoint.at("current");
-    remove_files_except(current.is_null() ? "" : current.at("files").get<std::string>());
-  }
+  using CheckpointFolder::CheckpointFolder;
 
   /// The runs that are over and the one under way, if any.
   void save(const std::vector<RunRecord>& finished, const Run* current) const {
-    Json json = settings_;
-    json["finished"] = Json::array(), json["current"] = nullptr;
-    for (const RunRecord& r : finished) json["finished"].push_back(stored(r));
-    std::string files;
-    if (current != nullptr) {
-      files = current->record().spec.method + "." + std::to_string(current->record().steps);
-      write_weights(folder_ / (files + ".weights.safetensors"), current->network());
-      current->trainer().save(folder_ / (files + ".state.safetensors"));
-      json["current"] = {{"files", files}, {"run", stored(current->record())}};
-    }
-    write_json(folder_ / "checkpoint.json", json);
-    remove_files_except(files);
+    if (current == nullptr) return write(stored_all(finished), "", nullptr);
+    const std::string files = current->record().spec.method + "." + std::to_string(current->record().steps);
+    write_weights(path(files + ".weights.safetensors"), current->network());
+    current->trainer().save(path(files + ".state.safetensors"));
+    write(stored_all(finished), files, stored(current->record()));
   }
 
-  static std::vector<RunRecord> finished(const Json& checkpoint) {
-    std::vector<RunRecord> runs;
-    for (const Json& j : checkpoint.at("finished")) take(j, runs.emplace_back());
-    return runs;
-  }
+  static std::vector<RunRecord> finished(const Json& checkpoint) { return taken<RunRecord>(checkpoint); }
   /// Brings a run that has just been made to where the checkpoint left it.
   void restore(const Json& checkpoint, Run& run) const {
     const Json& current = checkpoint.at("current");
     const std::string files = current.at("files");
-    read_weights(folder_ / (files + ".weights.safetensors"), run.network());
-    run.trainer().load(folder_ / (files + ".state.safetensors"));
+    read_weights(path(files + ".weights.safetensors"), run.network());
+    run.trainer().load(path(files + ".state.safetensors"));
     const RunSpec spec = run.record().spec;
     const MemoryUse memory = run.record().memory;
     take(current.at("run"), run.record());
-    if (!(run.record().spec == spec)) throw std::runtime_error((folder_ / "checkpoint.json").string() + " is of another run");
+    if (!(run.record().spec == spec)) throw std::runtime_error(json_path().string() + " is of another run");
     run.record().memory = memory;
   }
-
- private:
-  void remove_files_except(const std::string& files) const {
-    for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
-      const std::string name = entry.path().filename().string();
-      const bool mine = name.find(".safetensors") != std::string::npos;  // halves of killed writes included
-      if (mine && (files.empty() || !name.starts_with(files + "."))) std::filesystem::remove(entry.path());
-    }
-  }
-
-  std::filesystem::path folder_;
-  Json settings_;
 };
 
 }  // namespace pretrain

@@ -46,16 +46,9 @@ void describe_task(CLI::App& app, Settings& s) {
   app.add_option("-c,--corpus", s.corpus, "File or folder to train on, by default the headers of Eigen;\n"
                  "one file in twenty is held out");
   app.add_option("-o,--out", s.out, "Folder for tables, curves, weights and the checkpoint")->capture_default_str();
-  CLI::Option* resume = app.add_flag("--resume", s.resume, "Go on with what is in the folder, with its settings");
-  app.add_flag("--fresh", s.fresh, "Throw away an unfinished run or a study in the folder")->excludes(resume);
+  describe_session(app, s, "an unfinished run or a study");
   app.add_flag("--study", s.study, "Bracket the rate of every recipe, then three seeds each");
   app.add_flag("--plan", s.plan, "Print what each optimizer would keep for each matrix, and stop");
-  app.add_option("--threads", s.threads, "0: as many as OpenMP finds. No result depends on them")
-      ->check(at_least(0))->capture_default_str();
-  app.add_option("--checkpoint-every", s.checkpoint_every, "Steps from one checkpoint to the next")
-      ->check(at_least(1))->capture_default_str();
-  app.add_option("--stop-after", s.stop_after, "Stop with a checkpoint after so many steps from now; 0: never")
-      ->check(at_least(0))->capture_default_str();
 }
 
 void describe_recipes(CLI::App& app, Settings& s) {
@@ -109,10 +102,7 @@ void describe_measurement(CLI::App& app, Settings& s) {
   const std::string group = "Measurement";
   app.add_option("--eval-windows", s.eval_windows, "Held-out windows at the end; fewer than 1024 are a rough guess")
       ->check(at_least(1))->capture_default_str()->group(group);
-  app.add_option("--curve-windows", s.curve_windows, "Held-out windows of a point of the curve")
-      ->check(at_least(1))->capture_default_str()->group(group);
-  app.add_option("--eval-every", s.eval_every, "Steps from one point of the curve to the next; 0: none")
-      ->check(at_least(0))->capture_default_str()->group(group);
+  describe_curve(app, s, group);
   app.add_flag("--watch", s.watch, "Write what the bases capture and how they turn, as a table and a heat map")
       ->group(group);
   app.add_option("--watch-every", s.watch_every, "Steps from one row of --watch to the next")

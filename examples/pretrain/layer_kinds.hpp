@@ -32,15 +32,20 @@ struct LayerKind {
   void visit_kept(auto&&) const {}
 };
 
+/// The options of layer `index`, which draws from a stream of its own.
+template <class Options>
+Options seeded(Options o, std::uint64_t index) {
+  o.seed += index;
+  return o;
+}
+
 struct LowRankKind : LayerKind {
   using Layer = lowrank::LowRank<float>;
   lowrank::LowRankOptions o;
 
   void visit(auto&& f) { f("rank", o.rank), f("seed", o.seed); }
   Layer make(const DenseWeight& w, std::uint64_t index) const {
-    auto mine = o;
-    mine.seed += index;
-    return Layer(w.rows, w.cols, mine);
+    return Layer(w.rows, w.cols, seeded(o, index));
   }
 };
 
@@ -50,9 +55,7 @@ struct SlTrainKind : LayerKind {
 
   void visit(auto&& f) { f("rank", o.rank), f("alpha", o.alpha), f("density", o.density), f("seed", o.seed); }
   Layer make(const DenseWeight& w, std::uint64_t index) const {
-    auto mine = o;
-    mine.seed += index;
-    return Layer(w.rows, w.cols, mine);
+    return Layer(w.rows, w.cols, seeded(o, index));
   }
 };
 
@@ -72,9 +75,7 @@ struct SstKind : LayerKind {
     f("rank", o.rank), f("refresh_every", o.iteration), f("round", o.round), f("uniform", o.uniform), f("seed", o.seed);
   }
   Layer make(const DenseWeight& w, std::uint64_t index) const {
-    auto mine = o;
-    mine.seed += index;
-    return Layer(w, mine);
+    return Layer(w, seeded(o, index));
   }
 };
 

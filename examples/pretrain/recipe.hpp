@@ -9,6 +9,7 @@
 #include <lowrank/optimizer/schedule.hpp>
 
 #include "examples/pretrain/options.hpp"
+#include "examples/pretrain/schedule.hpp"
 #include "examples/pretrain/tables.hpp"
 
 namespace pretrain {
@@ -147,8 +148,8 @@ R tuned(R recipe, const Task& task) {
   if (m.has_period()) set_option(recipe, "refresh_every", std::to_string(s.refresh_every.value_or(m.refresh_every)));
   if (m.has_scale()) set_option(recipe, "scale", text(s.scale.value_or(m.scale)));
   set_option(recipe, "random_after", std::to_string(s.steps * 4 / 5));  // GoLore's, as published
-  // Online Subspace Descent's, whose basis moves by this at the first rate, a step of the warm-up: as published at the peak
-  set_option(recipe, "basis_lr", text(0.005 * lowrank::warmup(0, Index(s.warmup * double(s.steps) + 0.5))));
+  // Online Subspace Descent's basis moves by this at the first rate, a step of the warm-up: as published at the peak
+  if constexpr (requires { recipe.projector.basis_lr; }) recipe.projector.basis_lr *= schedule(s, 0);
   set_option(recipe, "seed", std::to_string(task.spec.seed));
   set_option(recipe, "weight_decay", text(s.weight_decay));
   const auto set = [&](const std::string& option, bool own) {

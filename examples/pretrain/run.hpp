@@ -9,11 +9,11 @@
 #include <memory>
 #include <vector>
 
-#include <lowrank/optimizer/schedule.hpp>
 
 #include "examples/pretrain/corpus.hpp"
 #include "examples/pretrain/methods.hpp"
 #include "examples/pretrain/progress.hpp"
+#include "examples/pretrain/schedule.hpp"
 
 namespace pretrain {
 
@@ -80,7 +80,7 @@ class Run {
       record_.diverged = true;
       return {loss, seconds(start, middle)};
     }
-    if (trainer_->step(factor(t), record_.spec.clip).skipped > 0) ++record_.skipped;
+    if (trainer_->step(schedule(settings_, t), record_.spec.clip).skipped > 0) ++record_.skipped;
     const auto end = Clock::now();
     record_.model_seconds += seconds(start, middle);
     record_.optimizer_seconds += seconds(middle, end);
@@ -105,11 +105,6 @@ class Run {
     return std::chrono::duration<double>(to - from).count();
   }
   Index window() const { return settings_.model.context + 1; }
-
-  double factor(Index t) const {
-    const auto warm = Index(settings_.warmup * double(settings_.steps) + 0.5);
-    return lowrank::warmup(t, warm) * lowrank::cosine(t, settings_.steps, settings_.final_lr);
-  }
 
   void look() {
     record_.curve.push_back({record_.steps, bits(record_.loss_sum / double(record_.loss_count)),

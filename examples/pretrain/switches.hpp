@@ -26,6 +26,27 @@ inline CLI::Validator between(int low, int high) {
   return bound(std::to_string(low) + " to " + std::to_string(high), [=](double x) { return x >= low && x <= high; });
 }
 
+/// What every program with a folder, steps and a checkpoint has; `unfinished` is what --fresh throws away.
+template <class Settings>
+void describe_session(CLI::App& app, Settings& s, const std::string& unfinished) {
+  CLI::Option* resume = app.add_flag("--resume", s.resume, "Go on with what is in the folder, with its settings");
+  app.add_flag("--fresh", s.fresh, "Throw away " + unfinished + " in the folder")->excludes(resume);
+  app.add_option("--threads", s.threads, "0: as many as OpenMP finds. No result depends on them")
+      ->check(at_least(0))->capture_default_str();
+  app.add_option("--checkpoint-every", s.checkpoint_every, "Steps from one checkpoint to the next")
+      ->check(at_least(1))->capture_default_str();
+  app.add_option("--stop-after", s.stop_after, "Stop with a checkpoint after so many steps from now; 0: never")
+      ->check(at_least(0))->capture_default_str();
+}
+/// Of the held-out curve.
+template <class Settings>
+void describe_curve(CLI::App& app, Settings& s, const std::string& group) {
+  app.add_option("--curve-windows", s.curve_windows, "Held-out windows of a point of the curve")
+      ->check(at_least(1))->capture_default_str()->group(group);
+  app.add_option("--eval-every", s.eval_every, "Steps from one point of the curve to the next; 0: none")
+      ->check(at_least(0))->capture_default_str()->group(group);
+}
+
 /// A switch with its default behind it; the bounds are in the error of who passes them.
 struct Formatter final : CLI::Formatter {
   std::string make_option_opts(const CLI::Option* option) const override {

@@ -99,17 +99,12 @@ class Fleet {
   void accumulate(const M& params, double weight = 1) {
     check_size("lowrank::Fleet::accumulate", params);
     for (std::size_t i = 0; i < size(); ++i) check_gradient(i, detail::element(params, i), weight);
-    for (std::size_t i = 0; i < size(); ++i) accumulate(i, detail::element(params, i), weight);
+    for (std::size_t i = 0; i < size(); ++i) add_gradient(i, detail::element(params, i), weight);
   }
   template <class T, class G>
   void accumulate(std::size_t i, const Parameter<T, G>& p, double weight = 1) {
     check_gradient(i, p, weight);
-    if (p.lr_scale == 0) return;
-    visit_at(*this, i, [&]<class O>(O& o) {
-      if constexpr (O::accumulates)
-        if (!o.due()) return o.accumulate_with(scratch_.large, p.gradient, weight);
-      sums_[i].add(p.weight, View<const typename decltype(p.gradient)::Scalar>(p.gradient), weight);
-    });
+    add_gradient(i, p, weight);
   }
   /// One step with what accumulate() gathered for every parameter; the gradients in params are not looked at.
   template <Model M>
@@ -184,13 +179,13 @@ class Fleet {
   }
 
   /// Shares a budget of state bytes out anew over all matrices whose recipe has an AdaptiveRank (adapt.energy > 0), by what
-  /// their last basis held of the gradient (fleet/rebalance.hpp); the others keep what they have. Coordinates that stay keep their moments, and
-  /// matrices that changed are due in the next step. A rank that would change by less than adapt.hysteresis stays, if the budget
-  /// allows. Gives how many ranks changed. Between steps; allocates; when it throws, nothing has changed: std::invalid_argument
-  /// when no rank can adapt, no step was made yet, or the budget does not pay for rank 1 of each (the message says what would).
+  /// their last basis held of the gradient (fleet/rebalance.hpp); the others keep what they have. Coordinates that stay keep
+  /// their moments, and matrices that changed are due in the next step. A rank that would change by less than
+  /// adapt.hysteresis stays, if the budget allows. Gives how many ranks changed. Between steps; allocates; when it throws,
+  /// nothing has changed: std::invalid_argument when no rank can adapt, no step was made yet, or the budget does not pay for
+  /// rank 1 of each (the message says what would).
   Index rebalance(std::size_t byte_budget) {
-    if (accumulating())
-      detail::bad_argument("lowrank::Fleet::rebalance", "gradients that were accumulated and not stepped with", "a change between steps");
+    detail::check_settled("lowrank::Fleet::rebalance", accumulating());
     Fleet made(*this);
     const Index changed = detail::rebalance(made, byte_budget);
     if (changed > 0) std::swap(*this, made);
@@ -206,8 +201,7 @@ class Fleet {
 
   /// Writes every state and all options to one safetensors file, through a temporary and a rename.
   void save(const std::filesystem::path& path) const {
-    if (accumulating())
-      detail::bad_argument("lowrank::Fleet::save", "gradients that were accumulated and not stepped with", "a save between steps");
+    detail::check_settled("lowrank::Fleet::save", accumulating());
     if (!allocated_) {
       Fleet made(*this);
       made.allocate();
@@ -329,6 +323,16 @@ class Fleet {
     } catch (const std::invalid_argument& e) {
       throw std::invalid_argument("parameter '" + names_[i] + "': " + e.what());
     }
+  }
+
+  template <class P>
+  void add_gradient(std::size_t i, const P& p, double weight) {
+    if (p.lr_scale == 0) return;
+    visit_at(*this, i, [&]<class O>(O& o) {
+      if constexpr (O::accumulates)
+        if (!o.due()) return o.accumulate_with(scratch_.large, p.gradient, weight);
+      sums_[i].add(p.weight, View<const typename decltype(p.gradient)::Scalar>(p.gradient), weight);
+    });
   }
 
   /// move(optimizer, workspace, i, parameter, its step) for every parameter that is not frozen, large ones first.

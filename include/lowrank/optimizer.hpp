@@ -30,6 +30,11 @@ inline void check_step(const char* who, const Step& step) {
   if (!is_finite(step.grad_scale)) bad_argument(who, "grad_scale = " + std::to_string(step.grad_scale), "a finite number");
 }
 
+/// What is saved or changed between steps must not have half of one behind it.
+inline void check_settled(const char* who, bool pending) {
+  if (pending) bad_argument(who, "gradients that were accumulated and not stepped with", "a call between steps");
+}
+
 /// What a view()-able matrix computes in.
 template <class M>
 using scalar_of = compute_t<typename decltype(view(std::declval<const M&>()))::Scalar>;
@@ -69,7 +74,7 @@ class Optimizer {
     check(W, G, step);
     const auto w = view(W);
     const View<const typename decltype(view(G))::Scalar> g = view(G);
-    return run(workspace, shape_(w), shape_(g), step);
+    return with_engine(workspace, step, [&](Engine& engine) { return engine.run(shape_(w), shape_(g), steps_, rounding_key(step)); });
   }
 
   /// Whether the next step renews the basis, so that it needs the whole gradient.
@@ -101,13 +106,11 @@ class Optimizer {
     check_gradient(who, g);
     if (!detail::is_finite(weight)) detail::bad_argument(who, "weight = " + std::to_string(weight), "a finite number");
     if (due()) detail::bad_argument(who, "a step that renews the basis", "the sum of the gradients, in step(W, G, step)");
-    const int threads = workspace.threads();
-    Arena arena(workspace.reserve(workspace_bytes(threads)));
-    allocate();
-    if (!pending_.sum.allocated() || pending_.sum.size() == 0) pending_.sum = Buffer<S>(projector_.core_rows(), projector_.core_cols());
-    if (pending_.gradients++ == 0) pending_.sum.set_zero(), pending_.energy = pending_.kept = 0;
-    Pieces pieces(arena, projector_, shape_.d(), shape_.k(), threads);
-    const auto sums = Engine(projector_, rule_, lift_, pieces, Step{}, shape_.d(), shape_.k()).accumulate(shape_(g), weight, pending_.sum.data());
+    if (pending_.sum.size() == 0) pending_.sum = Buffer<S>(projector_.core_rows(), projector_.core_cols());
+    const auto sums = with_engine(workspace, Step{}, [&](Engine& engine) {
+      if (pending_.gradients++ == 0) pending_.sum.set_zero(), pending_.energy = pending_.kept = 0;
+      return engine.accumulate(shape_(g), weight, pending_.sum.data());
+    });
     pending_.energy += sums.gradient;
     pending_.kept += sums.core;
   }
@@ -125,13 +128,11 @@ class Optimizer {
   template <class MW>
   Report step_accumulated(Workspace& workspace, MW&& W, const Step& step) {
     check_accumulated(W, step);
-    const int threads = workspace.threads();
-    Arena arena(workspace.reserve(workspace_bytes(threads)));
-    Pieces pieces(arena, projector_, shape_.d(), shape_.k(), threads);
-    pending_.gradients = 0;
     const double captured = pending_.energy > 0 ? pending_.kept / pending_.energy : pending_.energy;
-    return Engine(projector_, rule_, lift_, pieces, step, shape_.d(), shape_.k())
-        .run_accumulated(shape_(view(W)), pending_.sum.data(), captured, steps_, rounding_key(step));
+    return with_engine(workspace, step, [&](Engine& engine) {
+      pending_.gradients = 0;
+      return engine.run_accumulated(shape_(view(W)), pending_.sum.data(), captured, steps_, rounding_key(step));
+    });
   }
   /// Throws what step(W, step) would throw.
   template <class MW>
@@ -177,8 +178,7 @@ class Optimizer {
   /// Allocates; when it throws, nothing has changed.
   void set_rank(Index rank) {
     static_assert(requires { projector_.wants_rank(); }, "set_rank needs a projector whose rank can adapt: Subspace or Dct");
-    if (pending_.gradients > 0)
-      detail::bad_argument("lowrank::Optimizer::set_rank", "gradients that were accumulated and not stepped with", "a change between steps");
+    detail::check_settled("lowrank::Optimizer::set_rank", pending_.gradients > 0);
     Optimizer made = with_rank(rank);
     if (allocated_) {
       made.allocate();
@@ -262,8 +262,7 @@ class Optimizer {
 
   /// Writes the state and all options to one safetensors file, through a temporary and a rename.
   void save(const std::filesystem::path& path, const std::string& name = "weight") const {
-    if (pending_.gradients > 0)
-      detail::bad_argument("lowrank::Optimizer::save", "gradients that were accumulated and not stepped with", "a save between steps");
+    detail::check_settled("lowrank::Optimizer::save", pending_.gradients > 0);
     if (!allocated_) {
       Optimizer made(*this);
       made.allocate();
@@ -376,12 +375,15 @@ class Optimizer {
     return {w.rows, w.cols, false};
   }
 
-  Report run(Workspace& workspace, const linalg::Memory<void>& w, const linalg::Memory<const void>& g, const Step& step) {
+  /// f(engine), all memory that it needs being there.
+  template <class F>
+  auto with_engine(Workspace& workspace, const Step& step, const F& f) {
     const int threads = workspace.threads();
     Arena arena(workspace.reserve(workspace_bytes(threads)));
     allocate();
     Pieces pieces(arena, projector_, shape_.d(), shape_.k(), threads);
-    return Engine(projector_, rule_, lift_, pieces, step, shape_.d(), shape_.k()).run(w, g, steps_, rounding_key(step));
+    Engine engine(projector_, rule_, lift_, pieces, step, shape_.d(), shape_.k());
+    return f(engine);
   }
   linalg::RoundingKey rounding_key(const Step& step) const {
     return {step.rounding == Rounding::Stochastic, step.seed, steps_, shape_.transposed ? 1 : shape_.cols,

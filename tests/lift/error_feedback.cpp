@@ -28,7 +28,7 @@ TEST_CASE("Applied and owed are the sum of the gradients, on any bases", "[lift]
     const MatrixXd& P = bases[std::size_t(t / 3)];
     const MatrixXd A = g.values() + E;
     E = A - P * (P.transpose() * A);
-    const MatrixXd error = Eigen::Map<const MatrixXd>(optimizer.lifting().error().full(), d, k);
+    const MatrixXd error = Eigen::Map<const MatrixXd>(optimizer.lifting().error().full().data(), d, k);
     INFO("step " << t);
     CHECK(distance(error, E) < 1e-13);
     CHECK(distance((W - w.values()) / 0.5 + error, sum) < 1e-13);

@@ -68,6 +68,11 @@ constexpr std::uint32_t uniform_bits(std::uint64_t seed, std::uint64_t stream, s
   return detail::random_block(seed, stream, index / 4)[index % 4];
 }
 
+namespace detail {
+/// A uniform number in [0, 1) of 24 bits, from 32.
+constexpr float unit(std::uint32_t word) { return float(word >> 8) * 0x1p-24f; }
+}  // namespace detail
+
 /// Elements first, first + 1, .. first + n - 1 of a stream of independent N(0, 1).
 template <class S>
 void fill_normal(S* out, Index n, std::uint64_t seed, std::uint64_t stream, std::uint64_t first) {

@@ -37,26 +37,22 @@ class CompactMatrix {
   bool allocated() const { return full_.allocated() && codes_.allocated(); }
   void allocate() { full_.allocate(), codes_.allocate(), ranges_.allocate(); }
   std::size_t bytes() const { return full_.bytes() + codes_.bytes() + ranges_.bytes(); }
-  /// The numbers themselves where they are kept in full, otherwise empty and null.
-  const Buffer<S>& numbers() const { return full_; }
-  S* full() { return full_.data(); }
-  const S* full() const { return full_.data(); }
+  /// The numbers themselves where they are kept in full, otherwise empty.
+  Buffer<S>& full() { return full_; }
+  const Buffer<S>& full() const { return full_; }
 
   /// dst[i + j ld] = X(i0 + i, j0 + j), m x n of them.
   void load(Index i0, Index m, Index j0, Index n, S* dst, Index ld) const {
-    each(i0, m, j0, n, [&](Index i, Index j, Index count, const S* values, S low, S step) {
-      S* out = dst + (i - i0) + (j - j0) * ld;
-      if (values != nullptr) std::memcpy(out, values, std::size_t(count) * sizeof(S));
-      else for (Index q = 0; q < count; ++q) out[q] = low + S(code(i + q, j)) * step;
+    each(i0, m, j0, n, [&](Index i, Index j, Index count, const S* values) {
+      std::memcpy(dst + (i - i0) + (j - j0) * ld, values, std::size_t(count) * sizeof(S));
     });
   }
   /// dst[i + j ld] += X(i0 + i, j0 + j).
   template <class K>
   void add_to(Index i0, Index m, Index j0, Index n, S* dst, Index ld) const {
-    each(i0, m, j0, n, [&](Index i, Index j, Index count, const S* values, S low, S step) {
+    each(i0, m, j0, n, [&](Index i, Index j, Index count, const S* values) {
       S* out = dst + (i - i0) + (j - j0) * ld;
-      if (values != nullptr) K::combine(count, 1.0, out, 1.0, values, out);
-      else for (Index q = 0; q < count; ++q) out[q] += low + S(code(i + q, j)) * step;
+      K::combine(count, 1.0, out, 1.0, values, out);
     });
   }
 
@@ -67,7 +63,7 @@ class CompactMatrix {
       for (Index i = 0; i < rows; i += group) {
         S* const x = src + i + j * rows;
         const Range range(x, x + std::min(group, rows - i), largest(storage));
-        for (Index q = 0; q < std::min(group, rows - i); ++q) x[q] = range.low + S(range.code(x[q], S(0.5))) * range.step;
+        for (Index q = 0; q < std::min(group, rows - i); ++q) x[q] = range.value(range.code(x[q], S(0.5)));
       }
   }
 
@@ -102,8 +98,11 @@ class CompactMatrix {
 
   /// What the codes of one group stand for.
   struct Range {
-    S low, step, inverse;
-    int top;
+    S low, step;
+    S inverse = 0;
+    int top = 0;
+
+    explicit Range(const S* kept) : low(kept[0]), step(kept[1]) {}
     Range(const S* begin, const S* end, int largest_code) : top(largest_code) {
       const auto [least, most] = std::minmax_element(begin, end);
       low = *least;
@@ -111,6 +110,7 @@ class CompactMatrix {
       inverse = step > 0 ? 1 / step : 0;
     }
     int code(S x, S shift) const { return std::clamp(int((x - low) * inverse + shift), 0, top); }
+    S value(int code) const { return low + S(code) * step; }
   };
 
   int code(Index i, Index j) const {
@@ -126,18 +126,20 @@ class CompactMatrix {
     byte = std::uint8_t(i % 2 == 0 ? (byte & 0xF0) | q : (byte & 0x0F) | q << 4);
   }
 
-  /// f(i, j, count, values or null, low, step) for pieces of columns that lie in one group.
+  /// f(i, j, count, values) for pieces of columns that lie in one group.
   template <class F>
   void each(Index i0, Index m, Index j0, Index n, const F& f) const {
     for (Index j = j0; j < j0 + n; ++j) {
       if (storage_ == Storage::Full) {
-        f(i0, j, m, full_.column(j) + i0, S(0), S(0));
+        f(i0, j, m, full_.column(j) + i0);
         continue;
       }
       for (Index i = i0; i < i0 + m;) {
         const Index end = std::min(i / group * group + group, i0 + m);
-        const S* range = ranges_.column(j) + 2 * (i / group);
-        f(i, j, end - i, static_cast<const S*>(nullptr), range[0], range[1]);
+        const Range range(ranges_.column(j) + 2 * (i / group));
+        S values[group];
+        for (Index q = i; q < end; ++q) values[q - i] = range.value(code(q, j));
+        f(i, j, end - i, values);
         i = end;
       }
     }

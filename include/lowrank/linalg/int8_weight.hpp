@@ -13,6 +13,7 @@
 
 #include <lowrank/core/rng.hpp>
 #include <lowrank/core/parallel.hpp>
+#include <lowrank/linalg/product.hpp>
 #include <lowrank/linalg/store.hpp>
 #include <lowrank/options/step.hpp>
 
@@ -42,7 +43,7 @@ class Int8Weight {
   void decode(M&& W) const {
     const auto w = view(W);
     check("lowrank::Int8Weight::decode", w);
-    const auto memory = memory_of<void>(w);
+    const auto memory = linalg::memory(w);
     for_blocks([&](Index i0, Index m, Index j) {
       S block[linalg::CompactMatrix<S>::group];
       codes_.load(i0, m, j, 1, block, m);
@@ -54,14 +55,14 @@ class Int8Weight {
   void encode(const M& W, const Encoding& how = {}) {
     const auto w = view(W);
     check("lowrank::Int8Weight::encode", w);
-    const auto memory = memory_of<void>(w);
+    const auto memory = linalg::memory(w);
     check_finite(memory);
     for_blocks([&](Index i0, Index m, Index j) {
       S block[linalg::CompactMatrix<S>::group];
       linalg::load_block<K>(memory, i0, m, j, 1, block, m);
       codes_.store(i0, m, j, 1, block, m, [&](Index i, Index column) {
         if (how.rounding == Rounding::Nearest) return S(0.5);
-        return S(float(uniform_bits(how.seed, how.step, std::uint64_t(i + column * rows())) >> 8) * 0x1p-24f);
+        return S(detail::unit(uniform_bits(how.seed, how.step, std::uint64_t(i + column * rows()))));
       });
     });
   }
@@ -74,7 +75,8 @@ class Int8Weight {
   void check(const char* who, const View<T>& w) const {
     if (w.rows != rows() || w.cols != cols()) detail::bad_shape(who, w.rows, w.cols, rows(), cols());
   }
-  void check_finite(const linalg::Memory<void>& w) const {
+  template <class Void>
+  void check_finite(const linalg::Memory<Void>& w) const {
     S block[linalg::CompactMatrix<S>::group];
     for (Index j = 0; j < cols(); ++j)
       for (Index i0 = 0; i0 < rows(); i0 += linalg::CompactMatrix<S>::group) {
@@ -82,12 +84,9 @@ class Int8Weight {
         linalg::load_block<K>(w, i0, m, j, 1, block, m);
         for (Index i = 0; i < m; ++i)
           if (!detail::is_finite(double(block[i])))
-            detail::bad_argument("lowrank::Int8Weight::encode", "element (" + std::to_string(i0 + i) + ", " + std::to_string(j) + ") that is not finite", "finite numbers");
+            detail::bad_argument("lowrank::Int8Weight::encode",
+                                 "element (" + std::to_string(i0 + i) + ", " + std::to_string(j) + ") that is not finite", "finite numbers");
       }
-  }
-  template <class Void, class T>
-  static linalg::Memory<Void> memory_of(const View<T>& w) {
-    return {const_cast<std::remove_const_t<T>*>(w.data), detail::DtypeOf<std::remove_const_t<T>>::value, w.row_stride, w.col_stride};
   }
   /// f(first row, rows, column) for every group, columns shared among threads.
   template <class F>

@@ -60,7 +60,7 @@ void store_block(const S* block, Index ld, const Memory<void>& w, Index i0, Inde
           if constexpr (narrow) {
             if (!key.stochastic) continue;
             const Index element = (i0 + i) * key.row_weight + (j0 + j) * key.col_weight;
-            const float u = float(uniform_bits(key.seed, key.step, std::uint64_t(element)) >> 8) * 0x1p-24f;
+            const float u = lowrank::detail::unit(uniform_bits(key.seed, key.step, std::uint64_t(element)));
             to = detail::round_stochastically<T>(x, u);
           }
         }

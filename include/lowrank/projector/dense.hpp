@@ -45,7 +45,7 @@ class DenseProjector {
   Index core_rows() const { return rank(); }
   Index core_cols() const { return k_; }
   Side side() const { return options_.side; }
-  const Buffer<S>& basis() const { return basis_.numbers(); }
+  const Buffer<S>& basis() const { return basis_.full(); }
   bool due(std::uint64_t steps) const { return freshness_.due(options_, steps); }
   double captured_at_refresh() const { return freshness_.captured_at_refresh; }
 
@@ -116,7 +116,7 @@ class DenseProjector {
 
   /// The basis before commit(), the candidate after it: d x r numbers, in the workspace where the state has codes for them.
   template <class Work>
-  const S* in_use(const Work& work) const { return basis_.storage() == Storage::Full ? basis_.full() : work.dense.decoded; }
+  const S* in_use(const Work& work) const { return basis_.storage() == Storage::Full ? basis_.full().data() : work.dense.decoded; }
   template <class Work>
   const S* decode(Work& work) const {
     if (basis_.storage() != Storage::Full) basis_.load(0, basis_.rows(), 0, rank(), work.dense.decoded, basis_.rows());
@@ -141,13 +141,13 @@ class DenseProjector {
   /// Column j <- column from[j] of old, or a random unit vector orthogonal to all others (-1). The next step is due.
   void adopt_columns(const DenseProjector& old, const std::vector<Index>& from) {
     const Index d = basis_.rows(), r = rank();
-    S* P = basis_.full();
+    S* P = basis_.full().data();
     freshness_ = old.freshness_;
     freshness_.pending = 1;
     for (Index j = 0; j < r; ++j) {
       S* x = P + j * d;
       if (from[std::size_t(j)] >= 0) {
-        std::memcpy(x, old.basis_.full() + from[std::size_t(j)] * d, std::size_t(d) * sizeof(S));
+        std::memcpy(x, old.basis_.full().column(from[std::size_t(j)]), std::size_t(d) * sizeof(S));
         continue;
       }
       fill_normal(x, d, 0x52414E4B, std::uint64_t(r), std::uint64_t(j * d));

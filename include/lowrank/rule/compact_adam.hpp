@@ -22,9 +22,6 @@ namespace detail {
 
 constexpr Index moment_block = 256;
 
-/// A uniform number in [0, 1) with 24 bits.
-inline float unit(std::uint32_t word) { return float(word >> 8) * 0x1p-24f; }
-
 template <class S, class K>
 class Int8Moments {
  public:

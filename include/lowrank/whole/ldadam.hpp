@@ -106,7 +106,7 @@ class ProjectorState<LdAdam, S, K> : public detail::WholeMethod<LdAdam> {
         K::combine(n, 1.0, work.core + at, before ? kappa : 0.0, first_.data() + at, N);
         work.packed.lift(N, w, team[slot], [&](Index i0, Index m, Index j, Index q, const S* U, Index ld) {
           for (Index c = 0; c < q; ++c) {
-            S* E = error_.full() + i0 + (j0 + j + c) * d_;
+            S* E = error_.full().column(j0 + j + c) + i0;
             K::combine(m, 1.0, E, -1.0, U + c * ld, E);
           }
         });
@@ -154,7 +154,7 @@ class ProjectorState<LdAdam, S, K> : public detail::WholeMethod<LdAdam> {
         S* block = team[slot].stage;
         stage.a.load(i0, m, j0 + j, n, block, m);
         for (Index c = 0; c < n; ++c)
-          K::combine(m, 1.0, block + c * m, U == nullptr ? 0.0 : kappa, U + c * ld, error_.full() + i0 + (j0 + j + c) * d_);
+          K::combine(m, 1.0, block + c * m, U == nullptr ? 0.0 : kappa, U + c * ld, error_.full().column(j0 + j + c) + i0);
       };
       if (kappa != 0) work.packed.lift(first_.data() + j0 * r_, w, team[slot], add);
       else stage.each_block([&](Index i0, Index m) { add(i0, m, 0, w, nullptr, 0); });
@@ -165,7 +165,7 @@ class ProjectorState<LdAdam, S, K> : public detail::WholeMethod<LdAdam> {
     f("basis", self.basis_);
     f("exp_avg", self.first_);
     f("exp_avg_sq", self.second_);
-    self.error_.visit("error", "", "", f);
+    f("error", self.error_.full());
     f("started", self.started_);
   }
 

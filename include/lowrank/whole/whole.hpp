@@ -12,7 +12,7 @@
 //   Work(arena, state, threads)                         workspace
 //   void step(Stage& stage, Work& work, Report& report) one step, of which it is certain that it happens: A is finite and
 //                                                       its square fits S. Nothing in it may fail.
-//   const CompactMatrix<S>* error()                                    optional: E (d x k), A = G + E; may be null
+//   const CompactMatrix<S>* error()                     optional: E (d x k), A = G + E; may be null
 //   static constexpr bool normalises = true             optional: the step divides by report.grad_norm = ||A||
 #pragma once
 
