@@ -45,10 +45,21 @@ inline std::vector<Index> shuffled(Index n, std::uint64_t seed) {
   return order;
 }
 
+struct XorSize {
+  Index features, samples, hidden;
+  double eps;
+};
+/// GrokAlign's set-up.
+inline constexpr XorSize full_xor{40000, 400, 2048, 0.05};
+/// The same in seconds: eps^2 features / samples, the noise a sample brings against what all of them agree on, is 1/4 in
+/// both.
+inline constexpr XorSize small_xor{500, 100, 128, 0.2236};
+
 /// XOR clusters: x_1, x_2 = +-1, the other features +-eps, the label x_1 x_2 (Xu, Wang, Frei, Vardi, Hu: arXiv
 /// 2310.02541).
 template <class S>
-Task<S> xor_clusters(Index features, Index samples, double eps, std::uint64_t seed) {
+Task<S> xor_clusters(const XorSize& size, std::uint64_t seed) {
+  const auto [features, samples, hidden, eps] = size;
   Task<S> task;
   task.outputs = 1;
   std::uint64_t stream = 100;

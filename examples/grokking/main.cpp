@@ -31,7 +31,7 @@ struct Settings {
   TaskKind task = TaskKind::Xor;
   bool full = false, transformer = false;
   std::string images, labels, out = "grokking-out";
-  Index seeds = 3, modulus = 23, hidden = 64, samples = 1024;
+  Index seeds = 3, modulus = 23, hidden = -1, samples = 1024;
   double train_share = 0.7, weight_decay = -1;
   Index steps = -1;
   double lambda = -1, lr = -1;
@@ -50,7 +50,6 @@ double median(std::vector<double> x) {
 }
 
 void write_tables(const Settings& s, const std::vector<Result>& results) {
-  std::filesystem::create_directories(s.out);
   pretrain::CsvWriter csv(s.out + "/runs.csv",
                           {"method", "seed", "step", "loss", "train_accuracy", "test_accuracy", "jacobian_alignment",
                            "centroid_alignment", "jacobian_norm"},
@@ -122,6 +121,7 @@ int compare(const Settings& s, Plan plan, const Rule& rule, const MakeTask& make
   if (s.steps > 0) plan.steps = s.steps;
   if (s.lambda >= 0) plan.lambda = s.lambda;
   if (s.lr > 0) plan.lr = s.lr;
+  std::filesystem::create_directories(s.out);
   Progress progress(4 * s.seeds, plan.steps);
   std::vector<Result> results;
   for (Index seed = 0; seed < s.seeds && !pretrain::Interrupt::asked(); ++seed) {
@@ -153,12 +153,13 @@ jac::Mlp<float> mlp(const std::vector<Index>& dims, double gain, std::uint64_t s
 int run(const Settings& s) {
   const double decay = s.weight_decay;
   if (s.task == TaskKind::Xor) {
-    const Index features = s.full ? 40000 : 200, samples = s.full ? 400 : 100, hidden = s.full ? 2048 : s.hidden;
+    XorSize size = s.full ? full_xor : small_xor;
+    if (s.hidden > 0) size.hidden = s.hidden;
     return compare<double>(
         s, {.steps = s.full ? 1000 : 300, .lambda = s.full ? 1 : 0.3, .level = 0.5, .hold = 0.3},
         lowrank::Sgd{.weight_decay = decay >= 0 ? decay : 0.1},
-        [&](std::uint64_t seed) { return xor_clusters<double>(features, samples, s.full ? 0.05 : 0.3, seed); },
-        [&](std::uint64_t seed, const auto&) { return xor_learner(features, hidden, samples, seed); });
+        [&](std::uint64_t seed) { return xor_clusters<double>(size, seed); },
+        [&](std::uint64_t seed, const auto&) { return xor_learner(size, seed); });
   }
   if (s.task == TaskKind::Digits) {
     if (s.images.empty() || s.labels.empty())
@@ -213,9 +214,8 @@ int main(int argc, char** argv) {
   app.add_option("--train-share", s.train_share, "Of all pairs of the addition")
       ->check(CLI::Range(0.05, 0.95))
       ->capture_default_str();
-  app.add_option("--hidden", s.hidden, "Hidden units for XOR clusters")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
+  app.add_option("--hidden", s.hidden, "Hidden units for XOR clusters; default: 128, --full 2048")
+      ->check(CLI::Range(1, 100000));
   CLI11_PARSE(app, argc, argv);
   pretrain::Interrupt::watch();
   try {

@@ -144,8 +144,8 @@ Run train(Learner& learner, const Task<S>& task, Method method, const Rule& rule
 }
 
 /// XOR clusters by full-batch SGD on a bias-free ReLU network with one hidden layer, weights U(+-1/sqrt(fan-in)).
-inline MlpLearner<double> xor_learner(Index features, Index hidden, Index samples, std::uint64_t seed) {
-  jac::Mlp<double> net({features, hidden, 1}, {jac::Nonlinearity::Relu}, jac::Mlp<double>::Bias::Without);
+inline MlpLearner<double> xor_learner(const XorSize& size, std::uint64_t seed) {
+  jac::Mlp<double> net({size.features, size.hidden, 1}, {jac::Nonlinearity::Relu}, jac::Mlp<double>::Bias::Without);
   std::uint64_t stream = 200;
   for (auto& layer : net.layers()) {
     const double bound = 1 / std::sqrt(double(layer.inputs()));
@@ -153,7 +153,7 @@ inline MlpLearner<double> xor_learner(Index features, Index hidden, Index sample
       layer.weight.data()[i] = bound * (2 * uniform(seed, stream, std::uint64_t(i)) - 1);
     ++stream;
   }
-  return {std::move(net), samples};
+  return {std::move(net), size.samples};
 }
 
 }  // namespace grokking

@@ -8,14 +8,14 @@
 
 using namespace grokking;
 
-// Single seeds differ much (1.2 to 2.1 at 99 %, 0.9 to 1.9 at 95 %), hence nine of them.
+// Single seeds differ (1.33 and more at 95 %, 1.5 and more at 99 %), hence the median of nine.
 TEST_CASE("on XOR clusters GrokAlign takes fewer steps to the rule than weight decay alone") {
   const Plan plan{.steps = 250};
   std::vector<double> at_95, at_99;
   for (std::uint64_t seed = 0; seed < 9; ++seed) {
-    const auto task = xor_clusters<double>(200, 100, 0.3, seed);
+    const auto task = xor_clusters<double>(small_xor, seed);
     const auto run = [&](Method m) {
-      auto learner = xor_learner(200, 64, 100, seed);
+      auto learner = xor_learner(small_xor, seed);
       Run r = train(learner, task, m, lowrank::Sgd{.weight_decay = 0.1}, plan, seed,
                     [](const Row& row) { return row.test_accuracy < 0.99; });
       REQUIRE(r.learned(0.99));
@@ -28,9 +28,10 @@ TEST_CASE("on XOR clusters GrokAlign takes fewer steps to the rule than weight d
   }
   std::sort(at_95.begin(), at_95.end());
   std::sort(at_99.begin(), at_99.end());
-  CHECK(at_95[4] > 1.1);
-  CHECK(at_99[4] > 1.3);
-  CHECK(at_99[0] > 1);
+  CHECK(at_95[4] > 1.3);
+  CHECK(at_95[0] > 1);
+  CHECK(at_99[4] > 1.5);
+  CHECK(at_99[0] > 1.2);
 }
 
 TEST_CASE("IDX files are read, and damaged ones refused") {
