@@ -32,7 +32,9 @@ class SymmetricProduct {
   template <class Packed, class Done>
   void operator()(Index n, Index depth, const Strided<S, K>& x, S* c, Index ldc, Triangle triangle, const Team<S, K>& team,
                   const Packed& packed, const Done& done) const {
-    const Index panels = (n + height - 1) / height, blocks = (panels + block - 1) / block;
+    const Index panels = (n + height - 1) / height;
+    const Index block = panels <= 8 ? 1 : panels <= 16 ? 2 : 4;  // panels of a task, on either side: enough tasks for threads
+    const Index blocks = (panels + block - 1) / block;
     const Index rise = panels * height;  // rows of a packed block of depth
     for (Index round = 0; round < depth; round += depth_) {
       const Index end = std::min(depth, round + depth_), cuts = (end - round + block_depth - 1) / block_depth;
@@ -85,7 +87,6 @@ class SymmetricProduct {
   }
 
  private:
-  static constexpr Index block = 4;  // panels of a task, on either side
   static constexpr Index cols = K::tile_cols;
   static_assert(height % cols == 0);
 
