@@ -99,14 +99,3 @@ TEST_CASE("Threads and a row-major copy do not change a bit, and nothing is allo
   }
 }
 
-TEST_CASE("A symmetric product has the bits of the whole one", "[linalg]") {
-  for (const auto& [n, depth] : {std::pair<Index, Index>{1, 1}, {63, 300}, {65, 64}, {300, 517}}) {
-    const auto team = make_team<float, K>(std::max(n, depth));
-    const auto x = random_matrix<float>(n, depth, 4);
-    std::vector<float> half(std::size_t(n * n)), whole(std::size_t(n * n));
-    const auto a = linalg::columns<K, float>(x.data(), n), t = linalg::transposed<K, float>(x.data(), n);
-    linalg::symmetric<K>(n, depth, a, t, half.data(), n, *team);
-    linalg::gemm<K>(n, n, depth, a, t, whole.data(), n, *team);
-    CHECK(half == whole);
-  }
-}

@@ -3,41 +3,19 @@
 //   X <- X / (margin ||X||_F + eps),   then   X <- (a I + b G + c G^2) X,   G = X X^T      (r <= k)
 // and the same from the right with G = X^T X for r > k. (Kovarik 1970; Bjorck and Bowie 1971; the coefficients are below.)
 //
-// G and its square are symmetric: half of each product is computed. X is first scaled by a power of two, so that neither
-// very large nor very small gradients leave the range of S before the norm is known; zero stays zero.
+// G and its square are symmetric: half of each product is computed (symmetric.hpp), and the polynomial is formed tile by
+// tile as the square is completed. X is first scaled by a power of two, so that neither very large nor very small gradients
+// leave the range of S before the norm is known; zero stays zero.
 #pragma once
 
 #include <cmath>  // std::ilogb, std::ldexp, std::sqrt
 
-#include <lowrank/linalg/gemm.hpp>
+#include <lowrank/linalg/symmetric.hpp>
+#include <lowrank/linalg/vectors.hpp>
 #include <lowrank/options.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace linalg {
-
-/// C = A B (n x n, column-major) for a product that is known to be symmetric: strips of its lower triangle, mirrored.
-/// Each entry has the bits that gemm() would give it.
-template <class K, class S, class A, class B>
-void symmetric(Index n, Index depth, const A& a, const B& b, S* c, Index ldc, const Team<S, K>& team) {
-  constexpr Index strip = 64;
-  const Index strips = (n + strip - 1) / strip;
-  lowrank::detail::for_each(strips, team.threads(), [&](Index item, int slot) {
-    const Scratch<S> scratch = team[slot];
-    const Index i0 = (strips - 1 - item) * strip, rows = std::min(strip, n - i0);  // the longest first
-    for (Index j0 = 0; j0 < i0 + rows; j0 += block_rows) {
-      const Index cols = std::min(block_rows, i0 + rows - j0);
-      for (Index k0 = 0; k0 < depth; k0 += block_depth) {
-        const Index inner = std::min(block_depth, depth - k0), ld = inner + stage_padding;
-        detail::pack<K>(a, i0, rows, k0, inner, scratch.rows, scratch.stage);
-        b.load(k0, inner, j0, cols, scratch.stage, ld);
-        detail::multiply<K>(rows, cols, inner, scratch.rows, scratch.stage, Index(1), ld, c + i0 + j0 * ldc, ldc, k0 > 0,
-                            scratch.edge);
-      }
-    }
-  });
-  for (Index j = 0; j < n; ++j)
-    for (Index i = j + 1; i < n; ++i) c[j + i * ldc] = c[i + j * ldc];
-}
 
 namespace detail {
 
@@ -83,60 +61,67 @@ class NewtonSchulz {
         n_(std::min(r, k)),
         gram_(arena.take<S>(n_ * n_)),
         square_(arena.take<S>(n_ * n_)),
-        other_(arena.take<S>(r * k)) {}
+        other_(arena.take<S>(r * k)),
+        largest_(arena.take<S>(k)),
+        symmetric_(arena, n_, std::max(r, k)) {}
 
   /// X must be finite; r x k as constructed. The team's scratch must be made for max(r, k).
   void operator()(S* X, Polynomial which, const Team<S, K>& team) const {
     const detail::PolarPolynomial& set = detail::polar_polynomial(which);
     const bool wide = r_ <= k_;
-    const int exponent = scale(X, team);
+    const int exponent = scale(X, other_, team);
     if (exponent == nothing) return;
     double factor = 1;  // of X, applied with the first polynomial
-    S *from = X, *to = other_;
-    for (int step = 0; step < 5; ++step) {
-      const auto x = columns<K, S>(from, r_), xt = transposed<K, S>(from, r_);
-      if (wide) symmetric<K>(n_, k_, x, xt, gram_, n_, team);
-      else symmetric<K>(n_, r_, xt, x, gram_, n_, team);
-      symmetric<K>(n_, n_, columns<K, S>(gram_, n_), columns<K, S>(gram_, n_), square_, n_, team);
+    S *from = other_, *to = X;
+    static_assert(steps % 2 == 1, "the last step ends in X");
+    for (int step = 0; step < steps; ++step) {
+      const auto x = columns<K, S>(from, r_);
+      symmetric_(n_, wide ? k_ : r_, wide ? x : x.transposed(), gram_, n_, Triangle::Both, team);
       if (step == 0) {
         double trace = 0;  // ||X||_F^2 = tr G
         for (Index i = 0; i < n_; ++i) trace += double(gram_[i + i * n_]);
         factor = 1 / (set.margin * std::sqrt(trace) + std::ldexp(set.eps, -exponent));
       }
       const auto& [a, b, c] = set.coefficient[step];
-      const double f2 = factor * factor;
-      K::combine(n_ * n_, c * f2 * f2 * factor, square_, b * f2 * factor, gram_, square_);
-      for (Index i = 0; i < n_; ++i) square_[i + i * n_] += S(a * factor);
+      const double f2 = factor * factor, fa = a * factor, fb = b * f2 * factor, fc = c * f2 * f2 * factor;
+      const auto form = [&](Index i0, Index rows, Index j0, Index cols) {  // of a tile of the square, the polynomial
+        for (Index j = j0; j < j0 + cols; ++j) {
+          S* column = square_ + i0 + j * n_;
+          K::combine(rows, fc, column, fb, gram_ + i0 + j * n_, column);
+          if (i0 == j0) square_[j + j * n_] += S(fa);
+        }
+      };
+      symmetric_(n_, n_, columns<K, S>(gram_, n_), square_, n_, Triangle::Both, team, [](Index, Index, Index, Index) {}, form);
       const auto polynomial = columns<K, S>(square_, n_);
       if (wide) gemm<K>(r_, k_, n_, polynomial, x, to, r_, team);
       else gemm<K>(r_, k_, n_, x, polynomial, to, r_, team);
       std::swap(from, to);
       factor = 1;
     }
-    lowrank::detail::for_each(k_, team.threads(), [&](Index j, int) {  // five steps end in the other buffer
-      std::memcpy(X + j * r_, other_ + j * r_, std::size_t(r_) * sizeof(S));
-    });
   }
 
  private:
+  static constexpr int steps = 5;
   static constexpr int nothing = std::numeric_limits<int>::min();
 
-  /// X <- 2^-e X with the largest entry in [1, 2). Gives e, or `nothing` for zeros.
-  int scale(S* X, const Team<S, K>& team) const {
-    S largest = 0;
-    for (Index i = 0; i < r_ * k_; ++i) largest = std::max(largest, X[i] < 0 ? -X[i] : X[i]);
-    if (largest == 0) return nothing;
-    const int exponent = std::ilogb(largest), half = -exponent / 2;  // 2^-e itself may be out of range
+  /// Y <- 2^-e X with the largest entry in [1, 2). Gives e, or `nothing` for zeros.
+  int scale(const S* X, S* Y, const Team<S, K>& team) const {
+    lowrank::detail::for_each(k_, team.threads(), [&](Index j, int) { largest_[j] = largest<K>(r_, X + j * r_); });
+    const S all = largest<K>(k_, largest_);
+    if (all == 0) return nothing;
+    const int exponent = std::ilogb(all), half = -exponent / 2;  // 2^-e itself may be out of range
+    const bool once = exponent < std::numeric_limits<S>::max_exponent - 2 && exponent > std::numeric_limits<S>::min_exponent + 2;
     lowrank::detail::for_each(k_, team.threads(), [&](Index j, int) {
-      S* x = X + j * r_;
-      K::combine(r_, std::ldexp(1.0, half), x, 0.0, x, x);
-      K::combine(r_, std::ldexp(1.0, -exponent - half), x, 0.0, x, x);
+      S* y = Y + j * r_;
+      K::combine(r_, std::ldexp(1.0, once ? -exponent : half), X + j * r_, 0.0, y, y);
+      if (!once) K::combine(r_, std::ldexp(1.0, -exponent - half), y, 0.0, y, y);
     });
     return exponent;
   }
 
   Index r_ = 0, k_ = 0, n_ = 0;
-  S *gram_ = nullptr, *square_ = nullptr, *other_ = nullptr;
+  S *gram_ = nullptr, *square_ = nullptr, *other_ = nullptr, *largest_ = nullptr;
+  SymmetricProduct<S, K> symmetric_;
 };
 
 }  // namespace linalg

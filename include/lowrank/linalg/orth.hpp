@@ -12,7 +12,7 @@
 #include <cmath>  // std::sqrt, std::ilogb, std::ldexp
 #include <cstdint>
 
-#include <lowrank/linalg/gemm.hpp>
+#include <lowrank/linalg/symmetric.hpp>
 #include <lowrank/linalg/vectors.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
@@ -71,15 +71,20 @@ class Orth {
         square_(arena.take<S>(block * block)),
         removed_(arena.take<S>(d * panel)),
         norms_(arena.take<double>(r)),
-        room_(arena.take<double>(d)) {}
+        room_(arena.take<double>(d)),
+        partial_(arena.take<double>((d + block_depth - 1) / block_depth * r)),
+        product_of_(arena, r, d) {}
 
   /// y <- Q. Returns the numerical rank of y; below r the basis is completed by unit vectors in index order. A column
   /// that is not finite counts as zero.
   Index operator()(S* y, const Team<S, K>& team) const {
-    rescale(y, team);
     for (int pass = 0; pass < 4; ++pass) {
       gram(y, team);
-      const double deviation = normalise_gram(y, team);
+      if (pass == 0 && !in_range()) {
+        rescale(y, team);
+        gram(y, team);
+      }
+      const double deviation = normalise_gram();
       if (!factor(team)) break;
       apply(y, team);
       if (deviation < 0.3) return r_;
@@ -89,7 +94,6 @@ class Orth {
 
  private:
   static constexpr Index block = 32;   // of the Cholesky factorisation
-  static constexpr Index strip = 64;   // of the triangular products
   static constexpr Index panel = 16;   // of Gram-Schmidt
   static constexpr double epsilon = double(std::numeric_limits<S>::epsilon());
 
@@ -117,32 +121,30 @@ class Orth {
     });
   }
 
-  /// The lower triangle of G = Y^T Y, in strips of rows; wider blocks on its diagonal are whole.
+  /// The lower triangle of G = Y^T Y, and squares_ = its diagonal, summed in double: a long chain of one sign is where G
+  /// errs most.
   void gram(const S* y, const Team<S, K>& team) const {
-    const Index strips = (r_ + strip - 1) / strip;
-    lowrank::detail::for_each(strips, team.threads(), [&](Index item, int slot) {
-      const Scratch<S> scratch = team[slot];
-      const Index i0 = (strips - 1 - item) * strip, rows = std::min(strip, r_ - i0);  // the longest first
-      for (Index j0 = 0; j0 < i0 + rows; j0 += block_rows) {
-        const Index cols = std::min(block_rows, i0 + rows - j0);
-        for (Index k0 = 0; k0 < d_; k0 += block_depth) {
-          const Index depth = std::min(block_depth, d_ - k0), ld = depth + stage_padding;
-          detail::pack<K>(transposed<K, S>(y, d_), i0, rows, k0, depth, scratch.rows, scratch.stage);
-          columns<K, S>(y, d_).load(k0, depth, j0, cols, scratch.stage, ld);
-          detail::multiply<K>(rows, cols, depth, scratch.rows, scratch.stage, Index(1), ld, gram_ + i0 + j0 * ld_, ld_,
-                              k0 > 0, scratch.edge);
-        }
-      }
-    });
+    const auto measure = [&](Index j0, Index cols, Index i0, Index depth) {
+      for (Index j = j0; j < j0 + cols; ++j) partial_[j + i0 / block_depth * r_] = K::sum_squares(depth, y + i0 + j * d_);
+    };
+    product_of_(r_, d_, transposed<K, S>(y, d_), gram_, ld_, Triangle::Lower, team, measure, [](Index, Index, Index, Index) {});
+    std::fill_n(norms_, r_, 0.0);
+    for (Index i0 = 0; i0 < d_; i0 += block_depth)
+      for (Index j = 0; j < r_; ++j) norms_[j] += partial_[j + i0 / block_depth * r_];
   }
 
-  /// G <- D G D with unit diagonal, norms_ = diag(D). Returns the Frobenius norm of what is off the diagonal. The lengths
-  /// come from Y, summed in double: a long chain of one sign is where G errs most.
-  double normalise_gram(const S* y, const Team<S, K>& team) const {
-    lowrank::detail::for_each(r_, team.threads(), [&](Index j, int) {
-      const double square = K::sum_squares(d_, y + j * d_);
-      norms_[j] = square > 0 ? 1 / std::sqrt(square) : 0;
-    });
+  /// Whether every column is zero, or as long as its products stay well inside the range of S.
+  bool in_range() const {
+    constexpr double low = sizeof(S) == 4 ? 1e-16 : 1e-260, high = sizeof(S) == 4 ? 1e24 : 1e260;
+    for (Index j = 0; j < r_; ++j)
+      if (!(norms_[j] >= low && norms_[j] <= high)) return false;
+    return true;
+  }
+
+  /// G <- D G D with unit diagonal, norms_ = diag(D) in place of the squares. Returns the Frobenius norm of what is off the
+  /// diagonal.
+  double normalise_gram() const {
+    for (Index j = 0; j < r_; ++j) norms_[j] = norms_[j] > 0 ? 1 / std::sqrt(norms_[j]) : 0;
     double sum = 0;
     for (Index j = 0; j < r_; ++j) {
       gram_[j + j * ld_] = norms_[j] > 0 ? S(1) : S(0);
@@ -159,7 +161,7 @@ class Orth {
   ///   L_j = G_j M^T,   G_jj - L_j L_j^T = L_jj L_jj^T,   M_jj = L_jj^-1,   M_j = -M_jj (L_j M)
   /// False when a pivot (the squared sine between a column and those before it) drowns in the error of G.
   bool factor(const Team<S, K>& team) const {
-    for (Index j = 0; j < r_; ++j) std::fill_n(inverse_ + j * ld_, r_, S(0));
+    std::fill_n(inverse_, ld_ * r_, S(0));
     for (Index j0 = 0; j0 < r_; j0 += block) {
       const Index w = std::min(block, r_ - j0);
       const S* row = gram_ + j0;
@@ -200,30 +202,39 @@ class Orth {
   }
 
   /// Y <- Y X, X = inverse_^T upper triangular. From right to left, since X_kj = 0 for k > j: what a block of columns
-  /// needs is still there, except itself, which is packed before it is overwritten.
+  /// needs is still there, except itself, which is packed before it is overwritten. Within a block a tile of columns takes
+  /// only as much of the depth as is not zero.
   void apply(S* y, const Team<S, K>& team) const {
-    constexpr Index height = 64;
-    lowrank::detail::for_each((d_ + height - 1) / height, team.threads(), [&](Index item, int slot) {
+    constexpr Index rows_of_task = 128, height = SymmetricProduct<S, K>::height, cols = K::tile_cols;
+    lowrank::detail::for_each((d_ + rows_of_task - 1) / rows_of_task, team.threads(), [&](Index item, int slot) {
       const Scratch<S> scratch = team[slot];
-      const Index i0 = item * height, rows = std::min(height, d_ - i0);
+      const Index i0 = item * rows_of_task, rows = std::min(rows_of_task, d_ - i0);
       const auto block_of = [&](Index k, Index j) { return inverse_ + j + k * ld_; };
+      const auto pack = [&](Index k0, Index depth) {
+        for (Index i = 0; i < rows; i += height)
+          SymmetricProduct<S, K>::pack(columns<K, S>(y, d_), i0 + i, std::min(height, rows - i), k0, depth, scratch.rows + i * depth);
+      };
       for (Index j0 = (r_ - 1) / block_depth * block_depth; j0 >= 0; j0 -= block_depth) {
         const Index width = std::min(block_depth, r_ - j0);
-        for (Index k = 0; k < width; k += strip)
-          detail::pack<K>(columns<K, S>(y, d_), i0, rows, j0 + k, std::min(strip, width - k),
-                          scratch.rows + k * padded<K, S>(rows), scratch.stage);
-        for (Index j = 0; j < width; j += strip)
-          for (Index k = 0; k <= j; k += strip)
-            detail::multiply<K>(rows, std::min(strip, width - j), std::min(strip, width - k),
-                                scratch.rows + k * padded<K, S>(rows), block_of(j0 + k, j0 + j), ld_, Index(1),
-                                y + i0 + (j0 + j) * d_, d_, k > 0, scratch.edge);
-        for (Index k0 = 0; k0 < j0; k0 += block_depth) {
-          detail::pack<K>(columns<K, S>(y, d_), i0, rows, k0, block_depth, scratch.rows, scratch.stage);
-          detail::multiply<K>(rows, width, block_depth, scratch.rows, block_of(k0, j0), ld_, Index(1),
-                              y + i0 + j0 * d_, d_, true, scratch.edge);
+        for (Index k0 = j0; k0 >= 0; k0 -= block_depth) {
+          const Index depth = std::min(block_depth, r_ - k0);
+          pack(k0, depth);
+          for (Index j = 0; j < width; j += cols)
+            for (Index i = 0; i < rows; i += height)
+              tile(i0 + i, std::min(height, rows - i), j0 + j, std::min(cols, width - j), k0 < j0 ? depth : std::min(depth, j + cols),
+                   scratch.rows + i * depth, block_of(k0, j0 + j), y, k0 < j0, scratch.edge);
         }
       }
     });
+  }
+  /// Y(i0.., j0..) (=, +=) a packed panel times `cols` columns of X. The padding of inverse_ holds zeros for the last ones.
+  void tile(Index i0, Index rows, Index j0, Index cols, Index depth, const S* a, const S* x, S* y, bool accumulate, S* edge) const {
+    constexpr Index height = SymmetricProduct<S, K>::height;
+    S* out = y + i0 + j0 * d_;
+    if (rows == height && cols == K::tile_cols) return K::template gemm_tile<2>(depth, a, x, ld_, Index(1), out, d_, accumulate);
+    K::template gemm_tile<2>(depth, a, x, ld_, Index(1), edge, height, false);
+    for (Index q = 0; q < cols; ++q)
+      for (Index p = 0; p < rows; ++p) out[p + q * d_] = accumulate ? out[p + q * d_] + edge[p + q * height] : edge[p + q * height];
   }
 
   /// Panels of columns: P <- P - Q (Q^T P) against all earlier ones, then each column against those before it in its
@@ -279,6 +290,8 @@ class Orth {
   S* removed_ = nullptr;  // d x panel
   double* norms_ = nullptr;
   double* room_ = nullptr;
+  double* partial_ = nullptr;  // sums of squares of 256 rows, r of them
+  SymmetricProduct<S, K> product_of_;
 };
 
 }  // namespace linalg

@@ -67,6 +67,20 @@ double dot(Index n, const S* x, const S* y) {
   return sum;
 }
 
+/// max |x_i|, 0 for n = 0.
+template <class K, class S>
+S largest(Index n, const S* x) {
+  using V = detail::Register<K, S>;
+  V most = V::zero();
+  detail::each_register<K, S>(n, [&](Index i, auto m) LOWRANK_LAMBDA_INLINE {
+    const V a = abs(detail::load<V>(x + i, m));
+    most = V{a.v > most.v ? a.v : most.v};
+  });
+  S result = 0;
+  for (Index l = 0; l < V::lanes; ++l) result = std::max(result, S(most.v[l]));
+  return result;
+}
+
 /// (x, y) <- (c x - s y, s x + c y)
 template <class K, class S>
 void rotate(Index n, double cosine, double sine, S* x, S* y) {
