@@ -31,6 +31,8 @@ check(umbrella "does not stand" ${include}/exchange/peft.hpp "  #  include <lowr
 check(quoted "does not stand" ${include}/core/rng.hpp "#include \"lowrank/options.hpp\"\n")
 check(relative "are named" ${include}/core/rng.hpp "#include \"view.hpp\"\n")
 check(cuda "options only" ${include}/cuda/adam.cuh "#include <lowrank/core/view.hpp>\n")
+check(device "the user's to include" ${include}/rule/adamw.hpp "#include <lowrank/cuda/rule.cuh>\n")
+check(eigen "no device header sees" ${include}/cuda/adam.cuh "#include <Eigen/Core>\n")
 check(room "no place in the layers" ${include}/misc/x.hpp "\n")
 check(top "no place for it" notes.txt "\n")
 check(internal "Eigen::internal" ${include}/linalg/orth.hpp "using X = Eigen::internal::Packet;\n")

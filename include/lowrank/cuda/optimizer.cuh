@@ -1,0 +1,417 @@
+// Optimizer on a device: the projector, rule and lift of lowrank/options.hpp on matrices in GPU memory, as lowrank::Optimizer does it
+// on the CPU, and with the same state.
+//
+//   lowrank::cuda::Context context(stream);
+//   lowrank::cuda::Optimizer opt(context, view(w, rows, cols), lowrank::Subspace{.rank = 128}, lowrank::AdamW{}, lowrank::BackProject{.scale = 0.25});
+//   opt.step(view(w, rows, cols), view(g, rows, cols), {.lr = lr});
+//
+// step() waits for the device and returns what the step says of itself. enqueue() does not: it only launches, reads its numbers from
+// device memory and allocates nothing once a refresh and a plain step have been taken, so a CUDA graph can hold it:
+//
+//   opt.set({.lr = lr});                 // outside the graph, before every launch of it
+//   opt.enqueue(w, g, Refresh::No);      // captured
+//   opt.report();                        // waits; from then on due() knows of what happened on the device
+//
+// Phases as in lowrank/optimizer/engine.hpp: project, decide (on the device), rule, measure, write. Nothing is written before the
+// decision. Results do not depend on the storage order of the gradient but for cuBLAS' products.
+#pragma once
+
+#include <lowrank/cuda/core.cuh>
+#include <lowrank/cuda/lift.cuh>
+#include <lowrank/cuda/projector.cuh>
+#include <lowrank/cuda/rule.cuh>
+
+namespace lowrank::inline LOWRANK_ABI {
+namespace cuda {
+
+/// The user's shape and which way round it is taken: d x k is the user's matrix, or its transpose.
+struct Canonical {
+  Index rows = 0, cols = 0;
+  bool transposed = false;
+
+  Index d() const { return transposed ? cols : rows; }
+  Index k() const { return transposed ? rows : cols; }
+  template <class T>
+  View<T> operator()(const View<T>& v) const { return transposed ? v.transposed() : v; }
+};
+
+namespace detail {
+
+/// Square matrices go right, as in GaLore, unless SmallerLeft is asked for.
+inline Canonical canonical(Index rows, Index cols, Side side) {
+  const bool right = side == Side::Right || (side == Side::Smaller && rows >= cols) || (side == Side::Larger && rows < cols) ||
+                     (side == Side::SmallerLeft && rows > cols);
+  return {rows, cols, right};
+}
+/// The contiguous dimension becomes d; a block that is one stretch of memory becomes one column.
+template <class T>
+Canonical contiguous(const View<T>& v) {
+  return {v.rows, v.cols, v.row_stride != 1 || (v.rows == 1 && v.col_stride == 1)};
+}
+
+/// First and one-past-last byte of the memory a view can touch.
+template <class T>
+bool overlap(const View<T>& w, const auto& g) {
+  const auto begin = [](const auto& v) { return reinterpret_cast<std::uintptr_t>(v.data); };
+  const auto end = [&](const auto& v) {
+    return begin(v) + std::uintptr_t((v.rows - 1) * v.row_stride + (v.cols - 1) * v.col_stride + 1) * sizeof(*v.data);
+  };
+  return begin(w) < end(g) && begin(g) < end(w);
+}
+
+}  // namespace detail
+
+/// Whether a step that only enqueues renews the basis.
+enum class Refresh { No, Yes };
+
+/// A gradient's element through the rule and into the weight: the sink of a dense step.
+template <class S, class Element, class Sink>
+struct Ruled {
+  Element element;
+  Sink weight;
+  Index ld;
+  bool down;
+
+  LOWRANK_DEVICE auto begin(const Control<S>& c) const {
+    const auto e = element.begin(c);
+    const auto w = weight.begin(c);
+    return Ruled<S, std::remove_const_t<decltype(e)>, std::remove_const_t<decltype(w)>>{e, w, ld, down};
+  }
+  LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { weight(i, j, element(x, i + j * ld)); }
+};
+
+/// W <- W - after move X: what is left to do once P N was added and the decay applied.
+template <class S, class T>
+struct Remaining {
+  Weight<S, T> weight;
+  bool down = weight.down;
+
+  LOWRANK_DEVICE Remaining begin(const Control<S>& c) const {
+    Remaining r{weight.begin(c)};
+    r.weight.move *= r.weight.after;
+    r.weight.before = r.weight.after = 1;
+    return r;
+  }
+  LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { weight(i, j, x); }
+};
+/// X <- X + x.
+template <class S>
+struct Added {
+  S* data;
+  Index ld;
+  bool down = true;
+
+  LOWRANK_DEVICE Added begin(const Control<S>&) const { return *this; }
+  LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { data[i + j * ld] += x; }
+};
+
+template <class S, class P, class R, class L, class B>
+class Optimizer {
+  static_assert(std::is_same_v<S, float> || std::is_same_v<S, double>, "state is kept in float or double");
+  static constexpr bool projected = !std::is_same_v<P, Identity>;
+  static_assert(projected || std::is_same_v<L, BackProject>, "Identity keeps the whole gradient: there is nothing to scale; use BackProject{}");
+  struct Nothing {
+    Identity options_;
+    Identity& options() { return options_; }
+    const Identity& options() const { return options_; }
+    void check() const {}
+  };
+  template <bool, class = void>
+  struct Chosen { using type = Nothing; };
+  template <class Void>
+  struct Chosen<true, Void> { using type = ProjectorState<P, S, B>; };
+  using Projector = typename Chosen<projected>::type;
+
+ public:
+  using Scalar = S;
+
+  /// For matrices of w's shape, on a backend (Context) that outlives the optimizer. Allocates the state and room for a step.
+  /// Throws std::invalid_argument naming the option and the rule. w must not be empty.
+  template <class T>
+  Optimizer(B& backend, const View<T>& w, P projector, R rule = {}, L lift = {})
+      : backend_(&backend), shape_(make_shape(w, projector)) {
+    static_assert(std::is_same_v<compute_t<T>, S>, "the state's scalar is the one W computes in");
+    if constexpr (projected) projector_ = Projector(projector, shape_.d(), shape_.k());
+    const Index r = projected ? rank_of() : shape_.d();
+    rule_ = RuleState<R, S, B>(rule, r, shape_.k(), shape_.rows, shape_.cols);
+    lift_ = LiftState<L, S>(lift);
+    visit([&](const char*, auto& array) { array.allocate(backend); });
+    control_.allocate(backend);
+    const Control<S> fresh;
+    backend.upload(control_.data(), &fresh, sizeof fresh);
+    if constexpr (projected) projector_.begin(backend);
+    backend.workspace(workspace_bytes());
+  }
+
+  /// One step: W <- W - update(G), and what it says of itself. W and G have the constructor's shape; their storage orders and
+  /// scalars are free, as long as both compute in the state's scalar. Throws std::invalid_argument (shapes, overlap, lr, options)
+  /// before anything is touched. A gradient that is not finite, or whose square overflows, changes nothing: report.skipped.
+  template <class T, class U>
+  Report step(const View<T>& w, const View<U>& g, const Step& step) {
+    check(w, g, step);
+    set(step);
+    enqueue(w, g, due() ? Refresh::Yes : Refresh::No);
+    return report();
+  }
+
+  /// The numbers of the next step, for enqueue() and graphs that hold one.
+  void set(const Step& step) {
+    known_norm_ = step.grad_norm.has_value();
+    const typename Control<S>::Input input(step);
+    backend_->upload(&control_.data()->input, &input, sizeof input);
+  }
+  /// Launches a step and returns. Whether set() was given a gradient's norm decides what is launched; the norm itself is read there.
+  template <class T, class U>
+  void enqueue(const View<T>& w, const View<U>& g, Refresh refresh) {
+    Arena arena(backend_->workspace(workspace_bytes()));
+    const View<const U> gradient{g.data, g.rows, g.cols, g.row_stride, g.col_stride};
+    if constexpr (projected) run_projected(arena, shape_(w), shape_(View<const std::remove_const_t<U>>(gradient)), refresh == Refresh::Yes);
+    else run_whole(arena, shape_(w), shape_(View<const std::remove_const_t<U>>(gradient)));
+  }
+  /// Waits for the device; what the last step that ran there says of itself.
+  Report report() {
+    Control<S> now;
+    backend_->download(&now, control_.data(), sizeof now);
+    kept_ = now.kept;
+    return now.report;
+  }
+  /// Whether the next step renews the basis, as of the last report.
+  bool due() const {
+    if constexpr (projected) return detail::due(projector_.options(), kept_);
+    else return false;
+  }
+
+  /// Throws what step() would throw, and does nothing else.
+  template <class T, class U>
+  void check(const View<T>& w, const View<U>& g, const Step& step) const {
+    static_assert(!std::is_const_v<T>, "the weight is written to: pass a view of memory that is not const");
+    static_assert(std::is_same_v<compute_t<T>, S> && (std::is_same_v<compute_t<U>, S> || std::is_same_v<S, double>),
+                  "weight and gradient compute in another scalar than this optimizer's state");
+    const char* who = "lowrank::cuda::Optimizer::step";
+    const auto shaped = [&](const auto& v) {
+      if (v.rows != shape_.rows || v.cols != shape_.cols)
+        detail::bad_argument(who, detail::shape_text(v.rows, v.cols), detail::shape_text(shape_.rows, shape_.cols));
+    };
+    shaped(w), shaped(g);
+    detail::require(step.lr >= 0, who, "lr", step.lr, "a finite number >= 0");
+    detail::require(true, who, "grad_scale", step.grad_scale, "a finite number");
+    if (detail::overlap(w, g)) detail::bad_argument(who, "a weight and a gradient that overlap", "separate memory");
+    if constexpr (!projected && RuleState<R, S, B>::follows_memory)
+      if (shape_.d() > 1 && shape_.k() > 1 && (detail::contiguous(w).transposed != shape_.transposed))
+        detail::bad_argument(who, "a weight in the other storage order", "the one of construction: moments lie as it does");
+    projector_.check(), rule_.check(), lift_.check();
+  }
+
+  /// Options may be read and changed between steps, except rank and side. A graph keeps those it was captured with.
+  P& projector() { return projector_.options(); }
+  R& rule() { return rule_.options(); }
+  L& lift() { return lift_.options(); }
+  const P& projector() const { return projector_.options(); }
+  const R& rule() const { return rule_.options(); }
+  const L& lift() const { return lift_.options(); }
+
+  Index rows() const { return shape_.rows; }
+  Index cols() const { return shape_.cols; }
+  /// Whether the user's matrix is transposed into the canonical d x k that the state is laid out for.
+  bool transposed() const { return shape_.transposed; }
+  Index rank() const { return projected ? rank_of() : least(shape_.rows, shape_.cols); }
+  /// As of the last report.
+  std::uint64_t steps() const { return kept_.steps; }
+
+  /// Bytes of everything that is kept between steps and grows with the matrix.
+  std::size_t state_bytes() const {
+    std::size_t bytes = 0;
+    const_cast<Optimizer*>(this)->visit([&](const char*, const auto& array) { bytes += array.bytes(); });
+    return bytes + (LiftState<L, S>::limits ? sizeof(S) : 0);
+  }
+  /// Bytes a step needs and forgets.
+  std::size_t workspace_bytes() const {
+    Arena count;
+    if constexpr (projected) (void)Pieces(count, *this);
+    else (void)Squares(count, shape_.d(), shape_.k());
+    return count.used();
+  }
+
+  // -- the state, for whoever moves it (lowrank/exchange/device.hpp) ------------------------------------------------------------------
+
+  B& backend() { return *backend_; }
+  /// f(name, array) of every array in device memory, canonical and column-major, under the CPU library's names.
+  void visit(auto&& f) {
+    if constexpr (projected) projector_.visit(f);
+    rule_.visit(f);
+  }
+  /// The numbers of the state as they are on the device, changed there if f changes them: f(name, number).
+  void visit_numbers(auto&& f) {
+    Control<S> now;
+    backend_->download(&now, control_.data(), sizeof now);
+    auto& kept = now.kept;
+    f("steps", kept.steps), f("rule_steps", kept.rule_steps);
+    if constexpr (projected) Projector::numbers(kept, f);
+    if constexpr (LiftState<L, S>::limits) f("limited_norm", kept.limited_norm);
+    backend_->upload(&control_.data()->kept, &kept, sizeof kept);
+    kept_ = kept;
+  }
+
+ private:
+  /// What a step of a projected gradient cuts its workspace into.
+  struct Pieces {
+    Squares gradient, core_squares, previous_squares;
+    S *core, *direction, *phi, *panel;
+    double* norms;
+    S *moved, *centred, *product, *rotation, *squared;  // of a transport
+    typename Projector::Work projection;
+
+    Pieces(Arena& arena, const Optimizer& o) {
+      const Index d = o.shape_.d(), k = o.shape_.k(), r = o.rank_of();
+      const bool rotates = o.projector().transport == Transport::Rotate;
+      gradient = Squares(arena, d, k), core_squares = Squares(arena, r, k), previous_squares = Squares(arena, r, k);
+      core = arena.take<S>(r * k);
+      direction = std::is_same_v<L, Residual> ? arena.take<S>(r * k) : core;
+      phi = arena.take<S>(k);
+      norms = arena.take<double>(k);
+      panel = arena.take<S>(d * Intake<S, S, B>::panel_columns(d, k));
+      moved = rotates ? arena.take<S>(r * k) : nullptr, centred = rotates ? arena.take<S>(r * k) : nullptr;
+      product = rotates ? arena.take<S>(r * k) : nullptr;
+      rotation = rotates ? arena.take<S>(r * r) : nullptr, squared = rotates ? arena.take<S>(r * r) : nullptr;
+      projection = typename Projector::Work(arena, o.projector_);
+    }
+  };
+
+  template <class T>
+  static Canonical make_shape(const View<T>& w, const P& projector) {
+    if (w.rows == 0 || w.cols == 0) detail::bad_argument("lowrank::cuda::Optimizer", detail::shape_text(w.rows, w.cols), "a matrix that is not empty");
+    if constexpr (requires { projector.side; }) return detail::canonical(w.rows, w.cols, projector.side);
+    else if constexpr (RuleState<R, S, B>::follows_memory) return detail::contiguous(w);
+    else return {w.rows, w.cols, false};
+  }
+  Index rank_of() const {
+    if constexpr (projected) return projector_.rank();
+    else return shape_.d();
+  }
+  template <class T>
+  Weight<S, T> weight(const View<T>& w) const {
+    return {.w = w, .number_of_row = shape_.transposed ? 1 : shape_.cols, .number_of_column = shape_.transposed ? shape_.cols : 1};
+  }
+  template <class K>
+  void go(const K& kernel) { launch(*backend_, kernel); }
+
+  void decide(const double* gradient, const double* core, const double* before, const Plan& plan) {
+    go(Decide<S, decltype(rule_.motion())>{gradient, core, before, shape_.k(), rule_.motion(), rule_.beta1(), rule_.beta2(), lift_.scale(), plan, control_.data()});
+  }
+
+  // -- the whole gradient: two passes, or one when the caller knows the norm --------------------------------------------------------------
+
+  template <class T, class U>
+  void run_whole(Arena& arena, const View<T>& w, const View<const U>& g) {
+    const Squares squares(arena, shape_.d(), shape_.k());
+    Control<S>* c = control_.data();
+    if (!known_norm_) squares.template operator()<S, U>(*backend_, g, c);
+    decide(known_norm_ ? nullptr : squares.column, nullptr, nullptr, {});
+    const auto to = weight(w);
+    // a matrix that is one stretch of memory is one column
+    const bool stretch = w.row_stride == 1 && g.row_stride == 1 && w.col_stride == w.rows && g.col_stride == g.rows && sizeof(T) != 2;
+    Index d = shape_.d(), k = shape_.k();
+    Gradient<S, U> from{.a = g};
+    Ruled<S, decltype(rule_.element()), Weight<S, T>> sink{rule_.element(), to, d, to.down};
+    if (stretch) d *= k, k = 1;
+    go(sweep(from, sink, d, k, c));
+  }
+
+  // -- projected ---------------------------------------------------------------------------------------------------------------------
+
+  template <class T, class U>
+  void run_projected(Arena& arena, const View<T>& w, const View<const U>& g, bool refreshing) {
+    Pieces p(arena, *this);
+    Control<S>* c = control_.data();
+    const Index r = rank_of(), k = shape_.k();
+    const Intake<S, U, B> a{*backend_, g, c, p.panel};
+    Plan plan{.refreshing = refreshing, .warm = Projector::warm(kept_), .declines = Projector::declines,
+              .reset = projector().transport == Transport::Reset};
+    if constexpr (requires { projector().refresh_on_drift; }) plan.threshold = projector().refresh_on_drift;
+
+    p.gradient.template operator()<S, U>(*backend_, g, c);
+    if (refreshing) projector_.refresh(*backend_, a, p.projection, c, plan.warm);
+    else projector_.prepare(*backend_, p.projection, c);
+    a.down(refreshing ? p.projection.candidate : projector_.basis(p.projection), r, p.core);
+    p.core_squares.template operator()<S, S>(*backend_, View<const S>{p.core, r, k, 1, r});
+    const bool declines = refreshing && Projector::declines;
+    if (declines) p.previous_squares.template operator()<S, S>(*backend_, View<const S>{p.projection.previous, r, k, 1, r});
+    decide(p.gradient.column, p.core_squares.column, declines ? p.previous_squares.column : nullptr, plan);
+
+    if (declines) {
+      go(CopyIf<S, S>{p.projection.previous, p.core, r * k, c, true});
+      go(CopyIf<double, S>{p.previous_squares.column, p.core_squares.column, k, c, true});
+    }
+    if (refreshing) {
+      if (plan.warm) transport(p, c);
+      projector_.commit(*backend_, p.projection, c);
+    }
+    go(Direction<S, decltype(rule_.element())>{rule_.element(), p.core, p.direction, r, k, LiftState<L, S>::limits ? p.norms : nullptr, c});
+    if constexpr (LiftState<L, S>::limits)
+      go(Limit<S, decltype(lift_.rule())>{lift_.rule(), {p.gradient.column, p.core_squares.column, p.norms}, k, p.phi, c});
+    if constexpr (std::is_same_v<L, Residual>) go(Coefficients<S>{p.core, p.phi, p.direction, r, k, S(lift().scale), c});
+    write(p, c, w, g);
+  }
+
+  /// W <- after (before W - move (P N + A diag(phi))).
+  template <class T, class U>
+  void write(const Pieces& p, const Control<S>* c, const View<T>& w, const View<const U>& g) {
+    const Index d = shape_.d(), k = shape_.k(), r = rank_of();
+    if constexpr (!LiftState<L, S>::uses_projection) {
+      go(sweep(Gradient<S, U>{.a = g, .factor = p.phi}, weight(w), d, k, c));
+    } else if constexpr (std::is_same_v<S, T>) {
+      const S* basis = projector_.basis(p.projection);
+      backend_->gemm(columns(basis, d), columns<const S>(p.direction, r), operand(w), d, k, r, Scale<S>{1, 0, c->write});
+      if constexpr (LiftState<L, S>::uses_gradient)
+        go(sweep(Gradient<S, U>{.a = g, .factor = p.phi}, Remaining<S, T>{weight(w)}, d, k, c));
+    } else {
+      const S* basis = projector_.basis(p.projection);
+      const Index wide = Intake<S, S, B>::panel_columns(d, k);
+      for (Index j0 = 0; j0 < k; j0 += wide) {
+        const Index n = least(wide, k - j0);
+        backend_->gemm(columns(basis, d), columns<const S>(p.direction + j0 * r, r), columns(p.panel, d), d, n, r, Scale<S>{S(lift_.scale())});
+        if constexpr (LiftState<L, S>::uses_gradient) {
+          const View<const U> part{g.data + j0 * g.col_stride, d, n, g.row_stride, g.col_stride};
+          go(sweep(Gradient<S, U>{.a = part, .factor = p.phi + j0}, Added<S>{p.panel, d}, d, n, c));
+        }
+        View<T> part{w.data + j0 * w.col_stride, d, n, w.row_stride, w.col_stride};
+        Weight<S, T> to = weight(part);
+        to.first = j0 * to.number_of_column;
+        go(sweep(Columns<S>{p.panel, d}, to, d, n, c));
+      }
+    }
+  }
+
+  void transport(const Pieces& p, const Control<S>* c) {
+    const Index d = shape_.d(), k = shape_.k(), r = rank_of(), n = r * k;
+    if (projector().transport == Transport::Keep) return;
+    static_assert(requires { rule_.first(); }, "moments of this rule cannot move with the basis: use Transport::Keep");
+    S* second = rule_.second();
+    if (projector().transport == Transport::Reset) return go(Transported<S>{nullptr, nullptr, rule_.first(), second, n, c, true});
+    backend_->gemm(cuda::transposed<const S>(p.projection.candidate, d), columns(projector_.replaced(p.projection), d), columns(p.rotation, r), r, r, d, Scale<S>{});
+    backend_->gemm(columns<const S>(p.rotation, r), columns<const S>(rule_.first(), r), columns(p.moved, r), r, k, r, Scale<S>{});
+    if (second != nullptr) {
+      go(Square<S>{p.rotation, nullptr, p.squared, r * r, c});
+      go(Square<S>{rule_.first(), second, p.centred, n, c});
+      backend_->gemm(columns<const S>(p.squared, r), columns<const S>(p.centred, r), columns(p.product, r), r, k, r, Scale<S>{});
+    }
+    go(Transported<S>{p.moved, p.product, rule_.first(), second, n, c, false});
+  }
+
+  B* backend_;
+  Canonical shape_;
+  Projector projector_;
+  RuleState<R, S, B> rule_;
+  LiftState<L, S> lift_;
+  Array<Control<S>, B> control_{1, 1};
+  typename Control<S>::Kept kept_;  // as of the last report
+  bool known_norm_ = false;
+};
+
+template <class B, class T, class P, class R>
+Optimizer(B&, const View<T>&, P, R) -> Optimizer<compute_t<T>, P, R, BackProject, B>;
+template <class B, class T, class P, class R, class L>
+Optimizer(B&, const View<T>&, P, R, L) -> Optimizer<compute_t<T>, P, R, L, B>;
+
+}  // namespace cuda
+}  // namespace lowrank

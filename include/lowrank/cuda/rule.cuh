@@ -1,0 +1,212 @@
+// Rules on a device: what happens in the projected coordinates. Elementwise rules are an element function, applied wherever R is at
+// hand: over the core, or between a gradient and a weight.
+//
+// RuleState<Options, S, B> has
+//   RuleState(options, r, k, fan_out, fan_in)     the moments' shape and the user's
+//   follows_memory   of a gradient that is not projected the moments lie as the weight does; otherwise always by columns
+//   element()        a value with begin(control) and S operator()(S x, Index at): the direction of entry `at`, moments updated
+//   motion()         a value: Motion operator()(t, lr), of the rule's t-th step
+//   beta1(), beta2() of the bias corrections that a transport of the moments needs; 0: none
+//   visit(f)         f(name, Array): what is kept between steps
+#pragma once
+
+#include <lowrank/cuda/control.cuh>
+
+namespace lowrank::inline LOWRANK_ABI {
+namespace cuda {
+
+template <class Options, class S, class B>
+class RuleState;
+
+namespace detail {
+
+inline void check_decay(const char* who, double weight_decay) {
+  require(weight_decay >= 0 && weight_decay < 1e30, who, "weight_decay", weight_decay, "a number >= 0");
+}
+inline void check_beta(const char* who, const char* name, double beta) {
+  require(beta >= 0 && beta < 1, who, name, beta, "0 <= beta < 1");
+}
+template <class Options>
+void check_adam(const char* who, const Options& o) {
+  check_beta(who, "beta1", o.beta1), check_beta(who, "beta2", o.beta2), check_decay(who, o.weight_decay);
+  // without it an element that never had a gradient is 0 / 0
+  require(o.eps >= 1e-30 && o.eps < 1e30, who, "eps", o.eps, "a number >= 1e-30");
+}
+
+}  // namespace detail
+
+// -- Adam -----------------------------------------------------------------------------------------------------------------------
+
+/// Of AdamW and its compact forms: bc_i = 1 - beta_i^t.
+template <class Options>
+struct AdamMotion {
+  Options o;
+
+  LOWRANK_HOST_DEVICE double correction(double beta, std::uint64_t t) const {
+    if constexpr (requires { o.bias_correction; })
+      if (o.bias_correction == BiasCorrection::Off) return 1;
+    return 1 - std::pow(beta, double(t));
+  }
+  LOWRANK_HOST_DEVICE Motion operator()(std::uint64_t t, double lr) const {
+    const double root = std::sqrt(correction(o.beta2, t)), decay = 1 - lr * o.weight_decay;
+    const bool first = o.decay_order == DecayOrder::BeforeUpdate;
+    return {root / correction(o.beta1, t), first ? decay : 1, first ? 1 : decay, root};
+  }
+};
+
+/// m <- b1 m + (1-b1) x;  v <- b2 v + (1-b2) x^2;  m / (sqrt(v) + eps)      (arXiv 1412.6980)
+template <class S>
+struct Adam {
+  S b1, c1, b2, c2;
+  double eps;
+  bool corrected;  // eps is added to the corrected root
+  S small = 0;
+
+  template <class Options>
+  explicit Adam(const Options& o)
+      : b1(S(o.beta1)), c1(S(1 - o.beta1)), b2(S(o.beta2)), c2(S(1 - o.beta2)), eps(o.eps),
+        corrected(o.epsilon == Epsilon::AfterCorrection) {}
+
+  LOWRANK_DEVICE void begin(const Control<S>& c) { small = S(eps * (corrected ? c.motion.root : 1.0)); }
+  LOWRANK_DEVICE S operator()(S x, S& m, S& v) const {
+    m = std::fma(c1, x, b1 * m);
+    v = std::fma(c2 * x, x, b2 * v);
+    return m / (std::sqrt(v) + small);
+  }
+};
+
+template <class S>
+struct AdamElement {
+  Adam<S> adam;
+  S *first, *second;
+
+  LOWRANK_DEVICE AdamElement begin(const Control<S>& c) const {
+    AdamElement e = *this;
+    e.adam.begin(c);
+    return e;
+  }
+  LOWRANK_DEVICE S operator()(S x, Index at) const { return adam(x, first[at], second[at]); }
+};
+
+template <class S, class B>
+class RuleState<AdamW, S, B> {
+ public:
+  static constexpr bool follows_memory = true;
+
+  RuleState() = default;
+  RuleState(const AdamW& options, Index r, Index k, Index = 1, Index = 1) : options_(options), first_(r, k), second_(r, k) { check(); }
+
+  AdamW& options() { return options_; }
+  const AdamW& options() const { return options_; }
+  void check() const { detail::check_adam("lowrank::AdamW", options_); }
+  AdamElement<S> element() const { return {Adam<S>(options_), first_.data(), second_.data()}; }
+  AdamMotion<AdamW> motion() const { return {options_}; }
+  double beta1() const { return options_.bias_correction == BiasCorrection::On ? options_.beta1 : 0; }
+  double beta2() const { return options_.bias_correction == BiasCorrection::On ? options_.beta2 : 0; }
+  S* first() const { return first_.data(); }
+  S* second() const { return second_.data(); }
+  void visit(auto&& f) { f("exp_avg", first_), f("exp_avg_sq", second_); }
+
+ private:
+  AdamW options_;
+  Array<S, B> first_, second_;
+};
+
+/// The moments in bf16, stochastically rounded: entry e of stream 2 t under the rule's seed, as on the CPU.
+template <class S>
+struct AdamBf16Element {
+  Adam<S> adam;
+  Bf16 *first, *second;
+  std::uint64_t seed, stream = 0;
+
+  LOWRANK_DEVICE AdamBf16Element begin(const Control<S>& c) const {
+    AdamBf16Element e = *this;
+    e.adam.begin(c);
+    e.stream = 2 * c.rule_step;
+    return e;
+  }
+  LOWRANK_DEVICE S operator()(S x, Index at) const {
+    S m = S(widen(first[at])), v = S(widen(second[at]));
+    const S out = adam(x, m, v);
+    const RandomBlock words = random_block(seed, stream, std::uint64_t(at) / 2);
+    first[at] = detail::round_stochastically<Bf16>(float(m), unit(words.word[2 * (at % 2)]));
+    second[at] = detail::round_stochastically<Bf16>(float(v), unit(words.word[2 * (at % 2) + 1]));
+    return out;
+  }
+};
+
+template <class S, class B>
+class RuleState<AdamBf16, S, B> {
+ public:
+  static constexpr bool follows_memory = false;
+
+  RuleState() = default;
+  RuleState(const AdamBf16& options, Index r, Index k, Index = 1, Index = 1) : options_(options), first_(r, k), second_(r, k) { check(); }
+
+  AdamBf16& options() { return options_; }
+  const AdamBf16& options() const { return options_; }
+  void check() const { detail::check_adam("lowrank::AdamBf16", options_); }
+  AdamBf16Element<S> element() const { return {Adam<S>(options_), first_.data(), second_.data(), options_.seed}; }
+  AdamMotion<AdamBf16> motion() const { return {options_}; }
+  double beta1() const { return options_.beta1; }
+  double beta2() const { return options_.beta2; }
+  void visit(auto&& f) { f("exp_avg", first_), f("exp_avg_sq", second_); }
+
+ private:
+  AdamBf16 options_;
+  Array<Bf16, B> first_, second_;
+};
+
+// -- Lion -----------------------------------------------------------------------------------------------------------------------
+
+/// gain, decay before the update.
+struct PlainMotion {
+  double gain, weight_decay;
+  LOWRANK_HOST_DEVICE Motion operator()(std::uint64_t, double lr) const { return {gain, 1 - lr * weight_decay, 1, 1}; }
+};
+
+/// sign(b1 m + (1-b1) x);  m <- b2 m + (1-b2) x      (arXiv 2302.06675)
+template <class S>
+struct LionElement {
+  S b1, c1, b2, c2;
+  S* moment;
+
+  LOWRANK_DEVICE LionElement begin(const Control<S>&) const { return *this; }
+  LOWRANK_DEVICE S operator()(S x, Index at) const {
+    const S old = moment[at], direction = std::fma(c1, x, b1 * old);
+    moment[at] = std::fma(c2, x, b2 * old);
+    return direction > 0 ? S(1) : direction < 0 ? S(-1) : S(0);
+  }
+};
+
+template <class S, class B>
+class RuleState<Lion, S, B> {
+ public:
+  static constexpr bool follows_memory = true;
+
+  RuleState() = default;
+  RuleState(const Lion& options, Index r, Index k, Index = 1, Index = 1) : options_(options), moment_(r, k) { check(); }
+
+  Lion& options() { return options_; }
+  const Lion& options() const { return options_; }
+  void check() const {
+    detail::check_beta("lowrank::Lion", "beta1", options_.beta1), detail::check_beta("lowrank::Lion", "beta2", options_.beta2);
+    detail::check_decay("lowrank::Lion", options_.weight_decay);
+  }
+  LionElement<S> element() const {
+    return {S(options_.beta1), S(1 - options_.beta1), S(options_.beta2), S(1 - options_.beta2), moment_.data()};
+  }
+  PlainMotion motion() const { return {1, options_.weight_decay}; }
+  double beta1() const { return 0; }
+  double beta2() const { return 0; }
+  S* first() const { return moment_.data(); }
+  S* second() const { return nullptr; }
+  void visit(auto&& f) { f("momentum", moment_); }
+
+ private:
+  Lion options_;
+  Array<S, B> moment_;
+};
+
+}  // namespace cuda
+}  // namespace lowrank

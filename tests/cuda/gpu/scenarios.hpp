@@ -1,0 +1,102 @@
+// What a GPU is asked to show: steps of every kind on matrices in a backend's memory. Run on a Context (gpu.cu, compiled by nvcc) and
+// on HostDevice (gpu.cpp), which the other tests hold against the CPU library; the results must agree. Pointers only: no Eigen.
+#pragma once
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include <lowrank/cuda/optimizer.cuh>
+
+namespace scenarios {
+
+namespace lc = lowrank::cuda;
+
+struct Result {
+  std::string name;
+  double tolerance;             // of the largest difference, over the largest weight change
+  std::vector<double> weights;  // after the last step, less those before the first
+  bool skips = true;            // a NaN changed no bit of the weight
+};
+
+/// rows x cols numbers in the backend's memory, with padding between lines.
+template <class T, class B>
+class Matrix {
+ public:
+  Matrix(B& backend, lc::Index rows, lc::Index cols, bool by_rows, lc::Index padding)
+      : backend_(backend), rows_(rows), cols_(cols), ld_((by_rows ? cols : rows) + padding), by_rows_(by_rows),
+        host_(std::size_t(ld_ * (by_rows ? rows : cols))), device_(static_cast<T*>(backend.allocate(host_.size() * sizeof(T)))) {}
+  Matrix(const Matrix&) = delete;
+  ~Matrix() { backend_.release(device_); }
+
+  lc::View<T> view() const { return lc::view(device_, rows_, cols_, by_rows_ ? ld_ : 1, by_rows_ ? 1 : ld_); }
+  void put(std::uint64_t stream, double bad = 0) {
+    for (std::size_t i = 0; i < host_.size(); ++i) {
+      const lc::RandomBlock r = lc::random_block(1, stream, i);
+      host_[i] = lc::narrow<T>(lc::compute_t<T>(lc::normal_pair(r.word[0], r.word[1]).even));
+    }
+    if (bad != 0) host_[1] = lc::narrow<T>(lc::compute_t<T>(bad));
+    backend_.upload(device_, host_.data(), host_.size() * sizeof(T));
+  }
+  std::vector<T> get() const {
+    std::vector<T> x(host_.size());
+    backend_.download(x.data(), device_, x.size() * sizeof(T));
+    return x;
+  }
+
+ private:
+  B& backend_;
+  lc::Index rows_, cols_, ld_;
+  bool by_rows_;
+  std::vector<T> host_;
+  T* device_;
+};
+
+template <class T, class U, class B, class P, class R, class L>
+Result scenario(B& backend, const std::string& name, double tolerance, const P& projector, const R& rule, const L& lift, bool by_rows, lowrank::Step step = {.lr = 0.01}) {
+  Matrix<T, B> w(backend, 70, 130, by_rows, 2);
+  Matrix<U, B> g(backend, 70, 130, !by_rows, 0);
+  w.put(1);
+  const std::vector<T> before = w.get();
+  lc::Optimizer opt(backend, w.view(), projector, rule, lift);
+  for (std::uint64_t t = 0; t < 6; ++t) {
+    g.put(10 + t % 2);
+    opt.step(w.view(), g.view(), step);
+  }
+  Result result{name, tolerance, {}};
+  const std::vector<T> after = w.get();
+  for (std::size_t i = 0; i < after.size(); ++i) result.weights.push_back(double(lc::widen(after[i])) - double(lc::widen(before[i])));
+  g.put(20, __builtin_nan(""));
+  result.skips = opt.step(w.view(), g.view(), step).skipped;
+  const std::vector<T> unchanged = w.get();
+  result.skips = result.skips && std::memcmp(after.data(), unchanged.data(), after.size() * sizeof(T)) == 0;
+  return result;
+}
+
+template <class B>
+std::vector<Result> all(B& backend) {
+  using namespace lowrank;
+  const AdamW galore{.eps = 1e-6, .weight_decay = 0.1, .epsilon = Epsilon::BeforeCorrection, .decay_order = DecayOrder::AfterUpdate};
+  const Step stochastic{.lr = 0.05, .rounding = Rounding::Stochastic, .seed = 3};
+  const Subspace subspace{.rank = 12, .refresh_every = 3};
+  std::vector<Result> r;
+  for (const bool by_rows : {false, true}) {
+    const std::string order = by_rows ? " rows" : " columns";
+    r.push_back(scenario<float, float>(backend, "adamw" + order, 1e-6, Identity{}, AdamW{.weight_decay = 0.1}, BackProject{}, by_rows));
+    r.push_back(scenario<double, double>(backend, "adamw double" + order, 1e-14, Identity{}, AdamW{.weight_decay = 0.1}, BackProject{}, by_rows));
+    r.push_back(scenario<lc::Bf16, lc::Bf16>(backend, "adamw bf16" + order, 0.02, Identity{}, AdamW{}, BackProject{}, by_rows, stochastic));
+    r.push_back(scenario<lc::Half, lc::Half>(backend, "adamw half" + order, 0.01, Identity{}, AdamBf16{}, BackProject{}, by_rows));
+    r.push_back(scenario<float, float>(backend, "lion" + order, 1e-6, Identity{}, Lion{}, BackProject{}, by_rows));
+    r.push_back(scenario<double, double>(backend, "galore double" + order, 1e-8, subspace, galore, BackProject{}, by_rows));
+    r.push_back(scenario<float, float>(backend, "galore" + order, 1e-2, subspace, galore, BackProject{.scale = 0.25}, by_rows));
+    r.push_back(scenario<lc::Bf16, lc::Bf16>(backend, "galore bf16" + order, 0.1, subspace, galore, BackProject{}, by_rows, stochastic));
+    r.push_back(scenario<double, double>(backend, "fira double" + order, 1e-8, subspace, galore, Residual{}, by_rows));
+    r.push_back(scenario<float, float>(backend, "fira" + order, 1e-2, subspace, galore, Residual{}, by_rows));
+    r.push_back(scenario<float, float>(backend, "apollo" + order, 1e-3, Gaussian{.rank = 8}, galore, ChannelScale{}, by_rows));
+    r.push_back(scenario<lc::Bf16, float>(backend, "apollo_mini bf16" + order, 0.1, Gaussian{.rank = 1, .refresh_every = 2, .transport = Transport::Rotate}, galore,
+                                          ChannelScale{.scale = 128, .granularity = Granularity::Tensor}, by_rows, stochastic));
+  }
+  return r;
+}
+
+}  // namespace scenarios
