@@ -99,9 +99,21 @@ inline Judged judge(const Results& all, const std::string& problem, const std::s
       against = verdict->against;
     }
     if (!value.empty())
-      judged.text += (judged.text.empty() ? "" : "; ") + least + detail::unit_text(t, against) + ": " + value + (word.find('/') == std::string::npos ? ", **" + word + "**" : ", **" + word + "**");
+      judged.text += (judged.text.empty() ? "" : "; ") + least + detail::unit_text(t, against) + ": " + value + ", **" + word + "**";
   }
   return judged;
+}
+
+/// What else a row says of itself.
+inline std::string also(const Results& all, const std::string& problem, const std::string& ours) {
+  std::string text;
+  for (const auto& [counter, how] : {std::pair{"captured_%", "captures %s %%"}, {"tokens_per_s", "%s tokens/s"}, {"optimizer_ms", "of which the optimizer %s ms"}}) {
+    const std::string values = detail::both(all, problem, ours, [&, name = counter](const Row& row, int) {
+      return row.has(name) ? format("%.4g", row.counter(name)) : std::string();
+    });
+    if (!values.empty()) text += (text.empty() ? "" : ", ") + format(how, values.c_str());
+  }
+  return text;
 }
 
 /// The problems that have a row of the library's, and none of the roof's own.
@@ -117,7 +129,7 @@ inline std::string markdown_table(const Results& all, const Results* before, boo
   std::string threads;
   for (const auto& [n, roof] : all.roofs) threads += (threads.empty() ? "" : " / ") + std::to_string(n);
   std::string text = "| | ms, " + threads + " threads | GFLOP/s | GB/s | % of the roof |" + (before != nullptr ? " before, times as long |" : "") +
-                     " others, times as long | target: reached |\n|---|---|---|---|---|" + (before != nullptr ? "---|" : "") + "---|---|\n";
+                     " others, times as long | also | target: reached |\n|---|---|---|---|---|" + (before != nullptr ? "---|" : "") + "---|---|---|\n";
   for (const std::string& problem : compared(all)) {
     const std::string ours = ours_of(all, problem);
     const Judged judged = judge(all, problem, ours);
@@ -133,7 +145,7 @@ inline std::string markdown_table(const Results& all, const Results* before, boo
         const Row* old = before->find({problem, ours, n});
         return old == nullptr ? std::string() : detail::short_number(old->time() / row.time());
       });
-    text += detail::peers(all, problem, ours) + " | " + judged.text + " |\n";
+    text += detail::peers(all, problem, ours) + " | " + also(all, problem, ours) + " | " + judged.text + " |\n";
   }
   return text;
 }
