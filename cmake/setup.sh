@@ -1,4 +1,4 @@
-# Sourced by test.sh and demo.sh: says where the project is and installs the Debian packages that are missing.
+# Sourced by test.sh, demo.sh and bench.sh: says where the project is and installs the Debian packages that are missing.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -34,4 +34,15 @@ setup() {
     exit 1
   fi
   rm -f "$log"
+}
+
+# install_peer <package>: quietly, of what is only compared with; fails when it is not there and cannot be installed.
+install_peer() {
+  case $(dpkg-query -W -f '${Status}' "$1" 2>/dev/null) in *' installed') return 0 ;; esac
+  command -v apt-get >/dev/null || return 1
+  as_root=
+  if [ "$(id -u)" != 0 ]; then as_root='sudo -n'; fi
+  phase "installing $1"
+  DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y --no-install-recommends "$1" >/dev/null 2>&1 ||
+    { $as_root apt-get update && DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y --no-install-recommends "$1"; } >/dev/null 2>&1
 }

@@ -73,7 +73,7 @@ struct Roof {
 
 namespace detail {
 
-/// The least time of f in about 0.2 s.
+/// The least time of f in about 0.1 s.
 template <class F>
 double best_time(const F& f) {
   f();
@@ -83,7 +83,7 @@ double best_time(const F& f) {
     const auto start = std::chrono::steady_clock::now();
     f();
     best = std::min(best, seconds_since(start));
-  } while (seconds_since(begin) < 0.2);
+  } while (seconds_since(begin) < 0.1);
   return best;
 }
 
@@ -110,24 +110,46 @@ inline V sum_of(const float* p, Index n) {
   return x[0];
 }
 
+/// Beyond every cache: 128 pieces of 1 MiB.
+inline lowrank::Buffer<float>& long_array() {
+  static lowrank::Buffer<float> memory(1 << 18, 128);
+  return memory;
+}
+template <class F>
+void for_pieces(int threads, const F& f) {
+  lowrank::Buffer<float>& memory = long_array();
+  lowrank::detail::for_each(memory.cols(), threads, [&](Index i, int) { f(memory.rows(), memory.column(i)); });
+}
+
+/// Something to time, and the work it does.
+struct Pass {
+  Work work;
+  std::function<void()> run;
+};
+
+inline Pass multiply_adds(int threads) {
+  constexpr Index length = 1 << 18, pieces = 16;
+  return {{double(pieces * length * 12 * 2 * V::lanes), 0, 0}, [threads] {
+            lowrank::detail::for_each(pieces, threads, [](Index, int) { benchmark::DoNotOptimize(multiply_add_chains(length)); });
+          }};
+}
+inline Pass reading(int threads) {
+  return {{0, double(long_array().bytes()), 0}, [threads] {
+            for_pieces(threads, [](Index n, const float* p) { benchmark::DoNotOptimize(sum_of(p, n)); });
+          }};
+}
+inline Pass updating(int threads) {
+  return {{0, 0, 2 * double(long_array().bytes())}, [threads] {
+            for_pieces(threads, [](Index n, float* p) { K::combine(n, 0.5, p, 0.0, p, p); });
+          }};
+}
+
 inline Roof measure_roof(int threads) {
-  constexpr Index length = 1 << 18, pieces = 16, piece = 1 << 18, count = 128;
-  static lowrank::Buffer<float> memory(piece, count);  // 128 MiB, beyond every cache
-  const auto parallel = [threads](Index n, const auto& f) {
-    lowrank::detail::for_each(n, threads, [&](Index i, int) { f(i); });
-  };
   use_threads(threads);
-  Roof roof;
-  roof.flops = double(pieces * length * 12 * 2 * V::lanes) / best_time([&] {
-    parallel(pieces, [&](Index) { benchmark::DoNotOptimize(multiply_add_chains(length)); });
-  });
-  roof.read = double(memory.bytes()) / best_time([&] {
-    parallel(count, [&](Index i) { benchmark::DoNotOptimize(sum_of(memory.column(i), piece)); });
-  });
-  roof.updated = 2 * double(memory.bytes()) / best_time([&] {
-    parallel(count, [&](Index i) { K::combine(piece, 0.5, memory.column(i), 0.0, memory.column(i), memory.column(i)); });
-  });
-  return roof;
+  const Pass flops = multiply_adds(threads), read = reading(threads), updated = updating(threads);
+  best_time(flops.run);  // on a busy machine a new thread needs a while to get a core of its own
+  return {flops.work.flops / best_time(flops.run), read.work.read / best_time(read.run),
+          updated.work.updated / best_time(updated.run)};
 }
 
 }  // namespace detail
@@ -141,6 +163,16 @@ inline const Roof& roof(int threads) {
 
 // -- rows -------------------------------------------------------------------------------------------------------------
 
+namespace detail {
+
+/// With the flag --work a row also tells its work, for report.cpp to hold against the roof of many runs.
+inline bool& tell_work() {
+  static bool tell = false;
+  return tell;
+}
+
+}  // namespace detail
+
 /// What a row runs, the least work it stands for, and what else it has to say.
 struct Case {
   std::function<void()> run;
@@ -149,20 +181,34 @@ struct Case {
   std::string error = {};  // not empty: what is wrong with the result, instead of a time
 };
 
+/// A row is called <problem>/<who>/threads:<n>: rows of one problem are peers.
+inline std::string problem_of(const std::string& name) { return name.substr(0, name.rfind('/', name.rfind('/') - 1)); }
+
+namespace detail {
+
+/// The Cases of the problem whose turn it is, by the names of their rows.
+inline std::map<std::string, Case>& kept() {
+  static std::map<std::string, Case> cases;
+  return cases;
+}
+
+}  // namespace detail
+
 /// Adds a row. `prepare` gives its Case once the number of threads is set; the Case, warmed up by one run, is kept until
-/// another row's turn, since a row is called several times to find its number of iterations.
+/// another problem's turn, since rows are called several times and peers may take turns (random interleaving).
 template <class Prepare>
 benchmark::internal::Benchmark* add(const std::string& name, int threads, Prepare prepare) {
   const std::string full = name + "/threads:" + std::to_string(threads);
   const auto body = [full, threads, prepare](benchmark::State& state) {
-    static std::pair<std::string, Case> kept;
+    std::map<std::string, Case>& kept = detail::kept();
     use_threads(threads);
-    if (kept.first != full) {
-      kept = {};  // the old one's memory first
-      kept = {full, prepare()};
-      if (kept.second.error.empty()) kept.second.run();
+    if (!kept.empty() && problem_of(kept.begin()->first) != problem_of(full)) kept.clear();  // its memory first
+    auto found = kept.find(full);
+    if (found == kept.end()) {
+      found = kept.emplace(full, prepare()).first;
+      if (found->second.error.empty()) found->second.run();
     }
-    const Case& row = kept.second;
+    const Case& row = found->second;
     if (!row.error.empty()) return state.SkipWithError(row.error.c_str());
     const auto begin = std::chrono::steady_clock::now();
     for (auto _ : state) row.run();
@@ -171,6 +217,9 @@ benchmark::internal::Benchmark* add(const std::string& name, int threads, Prepar
     if (w.flops > 0) state.counters["GFLOP/s"] = 1e-9 * w.flops / seconds;
     if (w.read + w.updated > 0) state.counters["GB/s"] = 1e-9 * (w.read + w.updated) / seconds;
     if (w.flops + w.read + w.updated > 0) state.counters["roof_%"] = 100 * roof(threads).seconds(w) / seconds;
+    if (detail::tell_work())
+      for (const auto& [label, value] : {std::pair{"flops", w.flops}, {"read", w.read}, {"updated", w.updated}})
+        state.counters[label] = value;
     for (const auto& [label, value] : row.counters) state.counters[label] = value;
   };
   return benchmark::RegisterBenchmark(full.c_str(), body)->UseRealTime()->Unit(benchmark::kMillisecond);
@@ -243,6 +292,18 @@ inline std::string roof_text(int threads) {
   return text;
 }
 
+/// "threads flops read updated; ...", per second, as the report reads it.
+inline std::string roof_numbers() {
+  std::string all;
+  for (const int threads : thread_counts()) {
+    const Roof& r = roof(threads);
+    char text[96];
+    std::snprintf(text, sizeof text, "%s%d %.6g %.6g %.6g", all.empty() ? "" : "; ", threads, r.flops, r.read, r.updated);
+    all += text;
+  }
+  return all;
+}
+
 }  // namespace detail
 
 /// Prints what was measured on what, then runs the rows that `rows()` adds. A flag --large is passed on to it.
@@ -250,9 +311,11 @@ template <class Rows>
 int run(int argc, char** argv, const Rows& rows) {
   // short by default, so that a program ends within two minutes; flags that follow overrule it
   std::vector<std::string> arguments{argv[0], "--benchmark_min_time=0.1"};
-  bool large = false;
+  bool large = false, list = false;
   for (int i = 1; i < argc; ++i) {
+    list = list || std::string(argv[i]).rfind("--benchmark_list_tests", 0) == 0;
     if (std::string(argv[i]) == "--large") large = true;
+    else if (std::string(argv[i]) == "--work") detail::tell_work() = true;
     else arguments.emplace_back(argv[i]);
   }
   std::vector<char*> pointers;
@@ -260,6 +323,7 @@ int run(int argc, char** argv, const Rows& rows) {
   int count = int(pointers.size());
   benchmark::Initialize(&count, pointers.data());
   if (benchmark::ReportUnrecognizedArguments(count, pointers.data())) return 1;
+  if (list) return rows(large), benchmark::RunSpecifiedBenchmarks(), 0;
 
   std::string line;
   for (const int threads : thread_counts()) line += (threads == 1 ? "" : "; ") + detail::roof_text(threads);
@@ -267,9 +331,17 @@ int run(int argc, char** argv, const Rows& rows) {
                LOWRANK_VERSION_MINOR, LOWRANK_VERSION_PATCH, K::name, detail::compiler().c_str(),
                thread_counts().back(), detail::cpu().c_str(), detail::peers().c_str(), line.c_str());
   benchmark::AddCustomContext("kernels", K::name);
+  benchmark::AddCustomContext("cpu", detail::cpu());
   benchmark::AddCustomContext("compiler", detail::compiler());
+#if defined(LOWRANK_BENCH_FLAGS)
+  benchmark::AddCustomContext("flags", LOWRANK_BENCH_FLAGS);
+#endif
+#if defined(LOWRANK_BENCH_TUNING)
+  benchmark::AddCustomContext("tuning", LOWRANK_BENCH_TUNING);
+#endif
   benchmark::AddCustomContext("peers", detail::peers());
   benchmark::AddCustomContext("roof", line);
+  benchmark::AddCustomContext("roof_numbers", detail::roof_numbers());
   rows(large);
   benchmark::RunSpecifiedBenchmarks();
   return 0;
