@@ -36,7 +36,8 @@ constexpr bool orthonormal<P> = P::orthonormal;
 /// A rule that turns all of R into N at once (with workspace for it) and not tile by tile.
 template <class R>
 concept WholeRule = requires { typename R::Work; };
-/// A rule that wants whole columns in tiles of 64, also of a gradient that is not projected.
+/// A rule that wants whole columns, columns_at_once(r) or more from the start of a tile of 64 on, also of a gradient that is
+/// not projected.
 template <class R>
 concept TileRule = requires { requires R::whole_tiles; };
 /// A lift that moves the weight along a function of A - P R.
@@ -388,13 +389,19 @@ class Engine {
           update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
       });
     } else if constexpr (TileRule<Rule>) {
-      for_tiles([&](Index, Index j0, Index w, int slot) {
+      const Index at_once = Rule::columns_at_once(d_);
+      for_tiles([&](Index, Index begin, Index width, int slot) {
         S* N = p_.tiles + slot * d_ * tile;
-        a_.load_gradient(0, d_, j0, w, N, d_);
-        rule_.direction(N, d_, N, d_, 0, d_, j0, w);
-        lift_.coefficients(d_, w, N, N, nullptr);
-        for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
-          update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
+        for (Index j0 = begin; j0 < begin + width; j0 += at_once) {
+          const Index w = std::min(at_once, begin + width - j0);
+          const auto there = a_.gradient_in_place(0, j0);
+          const bool plain = there.data != nullptr && there.row_stride == 1 && (there.col_stride == d_ || w == 1);
+          if (!plain) a_.load_gradient(0, d_, j0, w, N, d_);
+          rule_.direction(plain ? there.data : N, d_, N, d_, 0, d_, j0, w);
+          lift_.coefficients(d_, w, N, N, nullptr);
+          for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
+            update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
+        }
       });
     } else {
       for_blocks([&](Index i0, Index m, Index j0, Index w, int slot) {
@@ -432,12 +439,21 @@ class Engine {
     const Index tiles = (k_ + tile - 1) / tile;
     for (Index t = 0; t < tiles; ++t) p_.sums[t] = {};
     for_tiles([&](Index t, Index j0, Index w, int slot) {
-      S* block = p_.team[slot].stage;
-      for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
-        const Index m = std::min(linalg::block_rows, d_ - i0);
-        const auto A = gradient(i0, m, j0, w, block);
-        for (Index j = 0; j < w; ++j) p_.sums[t].gradient += K::sum_squares(m, A.data + j * A.col_stride);
+      double column[tile] = {};
+      const auto there = a_.gradient_in_place(0, j0);
+      if (there.data != nullptr && there.row_stride == 1) {
+        for (Index j = 0; j < w; ++j)
+          for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
+            column[j] += K::sum_squares(std::min(linalg::block_rows, d_ - i0), there.data + i0 + j * there.col_stride);
+      } else {
+        S* block = p_.team[slot].stage;
+        for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
+          const Index m = std::min(linalg::block_rows, d_ - i0);
+          a_.load_gradient(i0, m, j0, w, block, m);
+          for (Index j = 0; j < w; ++j) column[j] += K::sum_squares(m, block + j * m);
+        }
       }
+      for (Index j = 0; j < w; ++j) p_.sums[t].gradient += column[j];
     });
     return sum().gradient;
   }

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>  // std::int8_t, std::uint8_t
+#include <numeric>  // std::gcd
 #include <vector>
 
 #include <lowrank/linalg/store.hpp>
@@ -133,17 +134,22 @@ class CompactAdam {
 
   void advance() { ++steps_; }
 
-  /// Whole columns, contiguous: ldr = ldn = m = r, i0 = 0, j0 a multiple of 64.
+  /// Columns that end where a block does, so that they can be handled alone; 64 always do.
+  static Index columns_at_once(Index r) { return std::min(linalg::tile_columns, moment_block / std::gcd(r, moment_block)); }
+
+  /// Whole columns, contiguous: ldr = ldn = m = r, i0 = 0, j0 a multiple of columns_at_once(r) within a tile of 64.
   void direction(const S* R, Index, S* N, Index, Index, Index r, Index j0, Index w) {
     const bool after = options_.epsilon == Epsilon::AfterCorrection;
     const double eps = options_.eps * (after ? std::sqrt(correction(options_.beta2)) : 1.0);
     S m[moment_block], v[moment_block];
-    for (Index c = 0; c < w; c += linalg::tile_columns)
-      each_block(r, j0 + c, std::min(linalg::tile_columns, w - c), [&](Index t, Index b, Index e, Index from, Index n) {
+    for (Index c = 0, columns = 0; c < w; c += columns) {
+      columns = std::min(linalg::tile_columns - (j0 + c) % linalg::tile_columns, w - c);
+      each_block(r, j0 + c, columns, [&](Index t, Index b, Index e, Index from, Index n) {
         moments_.load(t, b, e, n, m, v);
         K::adam(n, R + c * r + from, m, v, N + c * r + from, options_.beta1, options_.beta2, eps);
         moments_.store(t, b, e, n, m, v, options_.seed, 2 * steps_);
       });
+    }
   }
 
   double gain() const { return std::sqrt(correction(options_.beta2)) / correction(options_.beta1); }
@@ -210,11 +216,12 @@ class CompactAdam {
  private:
   double correction(double beta) const { return 1 - std::pow(beta, double(steps_)); }
 
-  /// f(tile, block, first entry of the state, first entry of the tile, count)
+  /// f(tile, block, first entry of the state, first entry of these columns, count)
   template <class F>
   static void each_block(Index r, Index j0, Index w, const F& f) {
+    const Index first = j0 % linalg::tile_columns * r / moment_block;
     for (Index b = 0; b * moment_block < r * w; ++b)
-      f(j0 / linalg::tile_columns, b, j0 * r + b * moment_block, b * moment_block, std::min(moment_block, r * w - b * moment_block));
+      f(j0 / linalg::tile_columns, first + b, j0 * r + b * moment_block, b * moment_block, std::min(moment_block, r * w - b * moment_block));
   }
 
   Options options_;
