@@ -5,7 +5,7 @@
 #include "support/catch.hpp"
 #include "support/malloc_counter.hpp"
 
-#include <lowrank/linalg/gemm.hpp>
+#include <lowrank/linalg/packed_basis.hpp>
 
 using namespace lowrank_test;
 using namespace lowrank::linalg;
@@ -237,6 +237,52 @@ TEMPLATE_TEST_CASE("a packed basis projects and lifts like the product", "", CAS
       }
     });
   }
+}
+
+TEMPLATE_TEST_CASE("a packed basis moves a weight where it is, with the bits of lifting and moving, in both orders", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  const std::tuple<Index, Index, Index> shapes[] = {{1, 1, 1}, {5, 37, 3}, {130, 70, 32}, {300, 67, 17}, {257, 130, 64}, {300, 64, 290}};
+  const kernel::Motion<S> motion{S(0.01), S(0.9), S(1.25), S(0.75)};
+  for (const auto& [d, k, r] : shapes)
+    for (const bool adds : {false, true}) {
+      CAPTURE(d, k, r, adds);
+      const Layouts<S, K> basis(d, r, 1), n(r, k, 2), w(d, k, 3), g(d, k, 4);
+      const auto phi = random_matrix<S>(k, 1, 5);
+      std::vector<S> expected(std::size_t(d * k));
+      for_each_thread_count([&, d = d, k = k, r = r] {
+        const auto team = make_team<S, K>(std::max(d, k));
+        const Owned owned([d, r](Arena& arena) { return PackedBasis<S, K>(arena, d, r); });
+        const PackedBasis<S, K>& packed = *owned;
+        packed.pack_up(basis.operand(0), *team);
+        for (Index j = 0; j < k; ++j) {
+          packed.lift(n.operand(0).data + j * r, 1, (*team)[0], [&](Index i0, Index m, Index, Index, const S* u, Index) {
+            S* column = expected.data() + i0 + j * d;
+            for (Index i = 0; i < m; ++i) column[i] = w(i0 + i, j);
+            K::move(m, u, {column, d, adds ? g.operand(0).data + i0 + j * d : nullptr, d, phi.data() + j, false}, motion);
+          });
+        }
+        for (const Order order : {Order::Columns, Order::Rows}) {
+          if (order == Order::Rows) packed.pack_rows(basis.operand(1).transposed(), *team);
+          const bool rows = order == Order::Rows;
+          std::vector<S> moved(std::size_t(d * k));
+          for (Index j = 0; j < k; ++j)
+            for (Index i = 0; i < d; ++i) moved[std::size_t(rows ? j + i * k : i + j * d)] = w(i, j);
+          const WeightUpdate<S> update{moved.data(), rows ? k : d, adds ? g.operand(rows ? 1 : 0).data : nullptr, rows ? k : d,
+                                       phi.data(), order, motion};
+          REQUIRE(packed.updates(order, *team));
+          lowrank::detail::for_each((k + tile_columns - 1) / tile_columns, team->threads(), [&](Index tile, int slot) {
+            const Index j0 = tile * tile_columns;
+            packed.update(n.operand(0).data + j0 * r, j0, std::min(tile_columns, k - j0), update, (*team)[slot]);
+          });
+          bool same = true;
+          for (Index j = 0; j < k; ++j)
+            for (Index i = 0; i < d; ++i)
+              same = same && std::memcmp(&moved[std::size_t(rows ? j + i * k : i + j * d)], &expected[std::size_t(i + j * d)], sizeof(S)) == 0;
+          CHECK(same);
+        }
+      });
+    }
 }
 
 namespace {

@@ -34,6 +34,11 @@ concept Kernel = requires(Index n, const float* x, float* y) {
   { K::tile_cols } -> std::convertible_to<Index>;
   { K::template lanes<float> } -> std::convertible_to<Index>;
   K::template gemm_tile<1>(n, x, x, n, n, y, n, true);
+  K::template update_tile<1>(n, x, x, n, n, x, Target<float>{}, Motion<float>{});
+  K::move(n, x, Target<float>{}, Motion<float>{});
+  K::stage_rows(n, n, x, n, y);
+  K::group_squares(n, x, static_cast<double*>(nullptr));
+  { K::group_stride(n) } -> std::convertible_to<Index>;
   K::adam(n, x, y, y, y, 0.9, 0.999, 1e-8);
   K::rmsprop(n, x, y, y, 0.9, 1e-6);
   K::momentum(n, x, y, y, 0.9, 1.0, false);
@@ -44,6 +49,12 @@ concept Kernel = requires(Index n, const float* x, float* y) {
   { K::sum_squares(n, x) } -> std::convertible_to<double>;
   { K::sum_abs(n, x) } -> std::convertible_to<double>;
   K::transpose(n, n, x, n, y, n);
+  K::random_halves(n, std::uint64_t(), std::uint64_t(), std::uint64_t(), static_cast<std::uint16_t*>(nullptr));
+  K::decode8(n, static_cast<const std::int8_t*>(nullptr), static_cast<const std::uint8_t*>(nullptr), 1.0f, 1.0f, y, y);
+  K::largest(n, x, x, *y, *y);
+  K::encode8(n, x, x, 1.0f, 1.0f, static_cast<const std::uint16_t*>(nullptr), static_cast<std::int8_t*>(nullptr), static_cast<std::uint8_t*>(nullptr));
+  K::decode_bf16(n, static_cast<const std::uint16_t*>(nullptr), y);
+  K::encode_bf16(n, x, static_cast<const std::uint16_t*>(nullptr), false, static_cast<std::uint16_t*>(nullptr));
 };
 
 static_assert(Kernel<Best> && Kernel<Portable>);

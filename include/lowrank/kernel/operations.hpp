@@ -7,10 +7,28 @@
 
 #include <algorithm>  // std::min
 
+#include <lowrank/kernel/ahead.hpp>
 #include <lowrank/kernel/vector.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace kernel {
+
+/// The numbers of W <- after (before W - step (U + scale G diag(phi))).
+template <class S>
+struct Motion {
+  S step = 0, before = 1, after = 1, scale = 1;
+};
+
+/// Where a tile of U goes: W, and what is added to U on the way, either of which may be missing. Columns are contiguous.
+template <class S>
+struct Target {
+  S* w = nullptr;
+  Index ldw = 0;
+  const S* g = nullptr;
+  Index ldg = 0;
+  const S* phi = nullptr;      // with g: one factor per column, or one per row
+  bool phi_per_row = false;
+};
 
 template <int Bytes>
 struct Operations {
@@ -24,26 +42,67 @@ struct Operations {
   static constexpr Index tile_cols = Bytes == 64 ? 8 : 4;
 
   /// C (=, +=) A B for one tile. A: `registers * lanes` x depth, packed (depth columns, contiguous); B: depth x
-  /// tile_cols with B(p, j) at b[p * bk + j * bj]; C column-major with leading dimension ldc. Each element is one chain
-  /// of fused multiply-adds over p, then one add when accumulating.
-  template <int registers, class S>
-  static void gemm_tile(Index depth, const S* a, const S* b, Index bk, Index bj, S* c, Index ldc, bool accumulate) {
-    V<S> sum[tile_cols][registers];
-    for (auto& column : sum)
-      for (auto& x : column) x = V<S>::zero();
-    for (Index p = 0; p < depth; ++p, a += registers * lanes<S>, b += bk) {
-      V<S> column[registers];
-      for (int i = 0; i < registers; ++i) column[i] = V<S>::load(a + i * lanes<S>);
-      for (Index j = 0; j < tile_cols; ++j) {
-        const V<S> broadcast = V<S>::all(b[j * bj]);
-        for (int i = 0; i < registers; ++i) sum[j][i] = fma(column[i], broadcast, sum[j][i]);
-      }
-    }
-    for (Index j = 0; j < tile_cols; ++j)
-      for (int i = 0; i < registers; ++i) {
-        S* out = c + j * ldc + i * lanes<S>;
-        (accumulate ? V<S>::load(out) + sum[j][i] : sum[j][i]).store(out);
-      }
+  /// tile_cols with B(p, j) at b[p * bk + j * bj], one of the two strides being 1; C column-major with leading dimension
+  /// ldc. Each element is one chain of fused multiply-adds over p, then one add when accumulating.
+  template <int registers, class S, class Ahead = Idle>
+  static void gemm_tile(Index depth, const S* a, const S* b, Index bk, Index bj, S* c, Index ldc, bool accumulate,
+                        Ahead&& ahead = {}) {
+    const auto sum = product<registers>(depth, a, b, bk, bj, ahead);
+    each<registers>([&](auto i, auto j) LOWRANK_LAMBDA_INLINE {
+      S* out = c + j * ldc + i * lanes<S>;
+      (accumulate ? V<S>::load(out) + sum.of[j][i] : sum.of[j][i]).store(out);
+    });
+  }
+
+  /// W <- after (before W - step (U + scale G diag(phi))) for one tile, U = A B as above, plus `partial` where that is
+  /// given (column-major without gaps). U never reaches memory: what move() does to each column, to the bit.
+  template <int registers, class S, class Ahead = Idle>
+  static void update_tile(Index depth, const S* a, const S* b, Index bk, Index bj, const S* partial, const Target<S>& to,
+                          const Motion<S>& motion, Ahead&& ahead = {}) {
+    constexpr Index L = lanes<S>;
+    auto sum = product<registers>(depth, a, b, bk, bj, ahead);
+    if (partial != nullptr)
+      each<registers>([&](auto i, auto j) LOWRANK_LAMBDA_INLINE {
+        sum.of[j][i] = V<S>::load(partial + (j * registers + i) * L) + sum.of[j][i];
+      });
+    const V<S> scale = V<S>::all(motion.scale);
+    if (to.g != nullptr && to.phi_per_row)
+      each<registers>([&](auto i, auto j) LOWRANK_LAMBDA_INLINE {
+        sum.of[j][i] = fma(V<S>::load(to.phi + i * L), scale * V<S>::load(to.g + j * to.ldg + i * L), sum.of[j][i]);
+      });
+    else if (to.g != nullptr)
+      each<registers>([&](auto i, auto j) LOWRANK_LAMBDA_INLINE {
+        sum.of[j][i] = fma(V<S>::all(to.phi[j]), scale * V<S>::load(to.g + j * to.ldg + i * L), sum.of[j][i]);
+      });
+    const V<S> step = V<S>::all(-motion.step), before = V<S>::all(motion.before), after = V<S>::all(motion.after);
+    each<registers>([&](auto i, auto j) LOWRANK_LAMBDA_INLINE {
+      S* w = to.w + j * to.ldw + i * L;
+      (after * fma(step, sum.of[j][i], before * V<S>::load(w))).store(w);
+    });
+  }
+
+  /// The same for n values of one column: u null is a U of zeros (with g), g null a G of zeros. phi has one number, or n.
+  template <class S>
+  static void move(Index n, const S* u, const Target<S>& to, const Motion<S>& motion) {
+    const auto scale = V<S>::all(motion.scale), step = V<S>::all(-motion.step), before = V<S>::all(motion.before);
+    const auto after = V<S>::all(motion.after);
+    const auto apply = [&](const auto& moved) LOWRANK_LAMBDA_INLINE {
+      sweep<S>(n, [&](Index i, auto part) LOWRANK_LAMBDA_INLINE {
+        store(to.w + i, after * fma(step, moved(i, part), before * load(to.w + i, part)), part);
+      });
+    };
+    if (to.g == nullptr) return apply([&](Index i, auto part) LOWRANK_LAMBDA_INLINE { return load(u + i, part); });
+    const auto with = [&](const auto& phi) LOWRANK_LAMBDA_INLINE {
+      if (u == nullptr)
+        apply([&](Index i, auto part) LOWRANK_LAMBDA_INLINE { return phi(i, part) * (scale * load(to.g + i, part)); });
+      else
+        apply([&](Index i, auto part) LOWRANK_LAMBDA_INLINE {
+          return fma(phi(i, part), scale * load(to.g + i, part), load(u + i, part));
+        });
+    };
+    if (to.phi_per_row) return with([&](Index i, auto part) LOWRANK_LAMBDA_INLINE { return load(to.phi + i, part); });
+    const auto factor = V<S>::all(to.phi[0]);
+    with([&](Index, auto) LOWRANK_LAMBDA_INLINE { return factor; });
   }
 
   /// m <- b1 m + (1-b1) g;  v <- b2 v + (1-b2) g^2;  out = m / (sqrt(v) + eps)
@@ -136,6 +195,45 @@ struct Operations {
     return sum<S>(n, x, [](V<S> a, V<S> acc) LOWRANK_LAMBDA_INLINE { return acc + abs(a); });
   }
 
+  /// Rows of X (m x n, X(i, j) at x[i * stride + j]) side by side: its columns in groups of tile_cols, group_stride(m) apart,
+  /// the rows of a group without gaps. Columns beyond n are 0; there is room for n rounded up to whole registers.
+  static constexpr Index group_stride(Index m) { return (m + 2) * tile_cols; }  // never a multiple of 4096 bytes
+  template <class S>
+  static void stage_rows(Index m, Index n, const S* x, Index stride, S* out) {
+    constexpr Index L = lanes<S>;
+    for (Index i = 0; i < m; ++i, x += stride) {
+      Index j = 0;
+      for (; j + L <= n; j += L) place(V<S>::load(x + j), out, group_stride(m), i, j);
+      if (j < n) place(V<S>::load(x + j, n - j), out, group_stride(m), i, j);
+    }
+  }
+  /// squares[j] += sum_squares(m, column j) of one such group, m <= 256, to the bit: a number of row i of 2 * lanes belongs to
+  /// lane i % lanes of that sum's register i / lanes, so 2 * tile_cols registers hold its partial sums of all columns.
+  template <class S>
+  static void group_squares(Index m, const S* x, double* squares) {
+    constexpr Index L = lanes<S>, pair = 2 * L, count = 2 * tile_cols;
+    V<S> acc[count];
+    for (V<S>& sum : acc) sum = V<S>::zero();
+    const Index even = m / pair * pair;
+    for (Index i = 0; i < even; i += pair)
+      for (Index t = 0; t < count; ++t) {
+        const V<S> v = V<S>::load(x + i * tile_cols + t * L);
+        acc[t] = fma(v, v, acc[t]);
+      }
+    for (Index i = even; i < m; ++i) {  // single registers, and a part of one, are added to the first
+      S row[count * L] = {};
+      const Index at = (i - even) % L * tile_cols;
+      for (Index q = 0; q < tile_cols; ++q) row[at + q] = x[i * tile_cols + q];
+      for (Index t = 0; t < tile_cols; ++t) acc[t] = fma(V<S>::load(row + t * L), V<S>::load(row + t * L), acc[t]);
+    }
+    S both[tile_cols * L];
+    for (Index t = 0; t < tile_cols; ++t) (acc[t] + acc[t + tile_cols]).store(both + t * L);
+    double total[tile_cols] = {};
+    for (Index l = 0; l < L; ++l)
+      for (Index q = 0; q < tile_cols; ++q) total[q] += double(both[l * tile_cols + q]);
+    for (Index q = 0; q < tile_cols; ++q) squares[q] += total[q];
+  }
+
   /// y[i] <- y[i] + |x[i]| or + x[i]^2, in double per element (column-selection scores).
   template <class S>
   static void add_abs(Index n, const S* x, double* y) {
@@ -168,6 +266,67 @@ struct Operations {
   }
 
  private:
+  template <int registers, class S>
+  struct Sums {
+    V<S> of[tile_cols][registers];
+  };
+  /// A B for one tile: see gemm_tile. Which stride is 1 is known to the loop: 1.1 times the speed of two unknown ones. Loops over
+  /// the tile are written out by unrolled(): left to the compiler, it depends on the caller whether the sums are registers.
+  template <int registers, class S, class Ahead>
+  static LOWRANK_INLINE Sums<registers, S> product(Index depth, const S* a, const S* b, Index bk, Index bj, Ahead& ahead) {
+    Sums<registers, S> sum;
+    each<registers>([&](auto i, auto j) LOWRANK_LAMBDA_INLINE { sum.of[j][i] = V<S>::zero(); });
+    Ahead later = ahead;
+    const auto run = [&](auto step_k, auto step_j) LOWRANK_LAMBDA_INLINE {
+      for (Index p = 0; p < depth; ++p, a += registers * lanes<S>, b += step_k) {
+        V<S> column[registers];
+        unrolled<registers>([&](auto i) LOWRANK_LAMBDA_INLINE { column[i] = V<S>::load(a + i * lanes<S>); });
+        unrolled<tile_cols>([&](auto j) LOWRANK_LAMBDA_INLINE {
+          const V<S> broadcast = V<S>::all(b[j * step_j]);
+          unrolled<registers>([&](auto i) LOWRANK_LAMBDA_INLINE { sum.of[j][i] = fma(column[i], broadcast, sum.of[j][i]); });
+        });
+        later.next();
+      }
+    };
+    constexpr std::integral_constant<Index, 1> one;
+    if (bk == 1) run(one, bj);
+    else run(bk, one);
+    ahead = later;
+    return sum;
+  }
+  /// f(i, j) for the registers of a tile, and f(0), ..., f(n - 1), of constants.
+  template <int registers, class F>
+  static LOWRANK_INLINE void each(const F& f) {
+    unrolled<tile_cols>([&](auto j) LOWRANK_LAMBDA_INLINE {
+      unrolled<registers>([&](auto i) LOWRANK_LAMBDA_INLINE { f(i, j); });
+    });
+  }
+  template <Index n, class F>
+  static LOWRANK_INLINE void unrolled(const F& f) {
+    [&]<Index... I>(std::integer_sequence<Index, I...>) LOWRANK_LAMBDA_INLINE {
+      (f(std::integral_constant<Index, I>{}), ...);
+    }(std::make_integer_sequence<Index, n>{});
+  }
+
+  /// Puts a register of row i, columns from j, where stage_rows wants it: a group, a part of one, or several in parts.
+  template <class S>
+  static LOWRANK_INLINE void place(V<S> v, S* out, Index apart, Index i, Index j) {
+    S* row = out + i * tile_cols + j / tile_cols * apart;
+    if constexpr (lanes<S> <= tile_cols) {
+      v.store(row + j % tile_cols);
+    } else {
+      store_parts(v, row, apart, std::make_index_sequence<std::size_t(lanes<S> / tile_cols)>{});
+    }
+  }
+  template <class S, std::size_t... I>
+  static LOWRANK_INLINE void store_parts(V<S> v, S* out, Index apart, std::index_sequence<I...>) {
+    (part<I>(v, std::make_index_sequence<std::size_t(tile_cols)>{}).store(out + Index(I) * apart), ...);
+  }
+  template <std::size_t which, class S, std::size_t... I>
+  static LOWRANK_INLINE Vec<S, int(tile_cols) * int(sizeof(S))> part(V<S> v, std::index_sequence<I...>) {
+    return {__builtin_shufflevector(v.v, v.v, (which * sizeof...(I) + I)...)};
+  }
+
   struct Whole {};
   struct Part { Index n; };
 

@@ -95,6 +95,21 @@ LOWRANK_INLINE Vec<S, Bytes> sqrt(Vec<S, Bytes> a) {
   return r;
 }
 
+/// Per 64-bit lane the product of the lower 32 bits of a and b.
+template <class U>
+LOWRANK_INLINE U multiply_low_halves(U a, U b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(U) == 64) return (U)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#endif
+#if defined(__AVX2__)
+  if constexpr (sizeof(U) == 32) return (U)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#endif
+#if defined(__SSE2__)
+  if constexpr (sizeof(U) == 16) return (U)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#endif
+  return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu);
+}
+
 template <class S, int Bytes>
 LOWRANK_INLINE Vec<S, Bytes> abs(Vec<S, Bytes> a) {
   return {a.v < 0 ? -a.v : a.v};

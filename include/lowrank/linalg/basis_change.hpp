@@ -6,7 +6,7 @@
 #include <cstdint>  // std::int32_t
 #include <limits>   // std::numeric_limits
 
-#include <lowrank/linalg/gemm.hpp>
+#include <lowrank/linalg/packed_basis.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace linalg {

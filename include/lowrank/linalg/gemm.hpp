@@ -86,22 +86,30 @@ void pack(const A& a, Index i0, Index m, Index k0, Index depth, S* packed, S* st
   }
 }
 
-/// C (=, +=) A B, A packed m x depth, B(p, j) = b[p * bk + j * bj].
-template <class K, class S>
+/// Columns of B(p, j) = b[p * bk + j * bj], one of the strides being 1.
+template <class S>
+struct Columns {
+  const S* b;
+  Index bk, bj;
+};
+
+/// A tile reads `cols` columns: where only `width` are left, they are copied to `edge` and zeros put beside them.
+template <class S>
+Columns<S> whole_columns(const Columns<S>& x, Index depth, Index width, Index cols, S* edge) {
+  if (width >= cols) return x;
+  for (Index p = 0; p < depth; ++p)
+    for (Index q = 0; q < cols; ++q) edge[p * cols + q] = q < width ? x.b[p * x.bk + q * x.bj] : S(0);
+  return {edge, cols, 1};
+}
+
+/// C (=, +=) A B, A packed m x depth, B(p, j) = b[p * bk + j * bj], one of the strides being 1.
+template <class K, class S, class Ahead = kernel::Idle>
 void multiply(Index m, Index n, Index depth, const S* a, const S* b, Index bk, Index bj, S* c, Index ldc,
-              bool accumulate, S* edge) {
+              bool accumulate, S* edge, Ahead&& ahead = {}) {
   constexpr Index L = K::template lanes<S>, cols = K::tile_cols;
   for (Index j = 0; j < n; j += cols) {
     const Index width = std::min(cols, n - j);
-    const S* column = b + j * bj;
-    Index step_k = bk, step_j = bj;
-    if (width < cols) {  // the tile reads `cols` columns: give it zeros beyond the matrix
-      for (Index p = 0; p < depth; ++p)
-        for (Index q = 0; q < cols; ++q) edge[p * cols + q] = q < width ? column[p * bk + q * bj] : S(0);
-      column = edge;
-      step_k = cols;
-      step_j = 1;
-    }
+    const auto [column, step_k, step_j] = whole_columns(Columns<S>{b + j * bj, bk, bj}, depth, width, cols, edge);
     for (Index i = 0; i < m; i += 2 * L) {
       const Index height = m - i > L ? 2 * L : L, rows = std::min(height, m - i);
       S* out = c + i + j * ldc;
@@ -109,10 +117,10 @@ void multiply(Index m, Index n, Index depth, const S* a, const S* b, Index bk, I
       const bool whole = rows == height && width == cols;
       if (height == 2 * L)
         K::template gemm_tile<2>(depth, a + i * depth, column, step_k, step_j, whole ? out : tile, whole ? ldc : height,
-                                 whole && accumulate);
+                                 whole && accumulate, ahead);
       else
         K::template gemm_tile<1>(depth, a + i * depth, column, step_k, step_j, whole ? out : tile, whole ? ldc : height,
-                                 whole && accumulate);
+                                 whole && accumulate, ahead);
       if (whole) continue;
       for (Index q = 0; q < width; ++q)
         for (Index p = 0; p < rows; ++p)
@@ -153,74 +161,6 @@ void gemm(Index m, Index n, Index depth, const A& a, const B& b, S* c, Index ldc
     }
   });
 }
-
-/// A basis P (d x r) packed for both directions. Each costs d * r copies a step, 1/k of the product it serves.
-template <class S, class K>
-struct PackedBasis {
-  Index d = 0, r = 0;
-  S* down = nullptr;  // P^T: blocks of 256 along d, each padded(r) x depth
-  S* up = nullptr;    // P: blocks of 256 along r, each padded(d) x depth
-
-  PackedBasis() = default;
-  PackedBasis(Arena& arena, Index dimension, Index rank)
-      : d(dimension), r(rank), down(arena.take<S>(padded<K, S>(r) * d)), up(arena.take<S>(padded<K, S>(d) * r)) {}
-
-  /// Packs P^T; P is an operand.
-  template <class A>
-  void pack_down(const A& transposed_basis, const Team<S, K>& team) const {
-    lowrank::detail::for_each((d + block_depth - 1) / block_depth, team.threads(), [&](Index b, int slot) {
-      const Index k0 = b * block_depth;
-      const Index depth = std::min(block_depth, d - k0);
-      for (Index i = 0; i < r; i += block_rows)
-        detail::pack<K>(transposed_basis, i, std::min(block_rows, r - i), k0, depth,
-                        down + padded<K, S>(r) * k0 + i * depth, team[slot].stage);
-    });
-  }
-  template <class A>
-  void pack_up(const A& basis, const Team<S, K>& team) const {
-    lowrank::detail::for_each((d + block_rows - 1) / block_rows, team.threads(), [&](Index b, int slot) {
-      const Index i0 = b * block_rows;
-      for (Index k0 = 0; k0 < r; k0 += block_depth) {
-        const Index depth = std::min(block_depth, r - k0);
-        detail::pack<K>(basis, i0, std::min(block_rows, d - i0), k0, depth, up + padded<K, S>(d) * k0 + i0 * depth,
-                        team[slot].stage);
-      }
-    });
-  }
-
-  /// R = P^T A for the w columns from j0: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null).
-  template <class A>
-  void project(const A& a, Index j0, Index w, S* R, double* energy, const Scratch<S>& scratch) const {
-    if (energy != nullptr) std::fill_n(energy, w, 0.0);
-    for (Index k0 = 0; k0 < d; k0 += block_depth) {
-      const Index depth = std::min(block_depth, d - k0);
-      Strided<S, K> block = a.in_place(k0, j0);
-      if (block.data == nullptr) {
-        block = {scratch.stage, 1, depth + stage_padding};
-        a.load(k0, depth, j0, w, scratch.stage, block.col_stride);
-      }
-      if (energy != nullptr)
-        for (Index j = 0; j < w; ++j) energy[j] += K::sum_squares(depth, block.data + j * block.col_stride);
-      detail::multiply<K>(r, w, depth, down + padded<K, S>(r) * k0, block.data, 1, block.col_stride, R, r, k0 > 0,
-                          scratch.edge);
-    }
-  }
-
-  /// U = P N for w columns of N (leading dimension r), handed over in blocks: sink(i0, m, j, n, U, ld) gets rows
-  /// [i0, i0+m) of columns [j, j+n) in memory it may write to.
-  template <class Sink>
-  void lift(const S* N, Index w, const Scratch<S>& scratch, const Sink& sink) const {
-    for (Index i0 = 0; i0 < d; i0 += block_rows) {
-      const Index rows = std::min(block_rows, d - i0);
-      for (Index k0 = 0; k0 < r; k0 += block_depth) {
-        const Index depth = std::min(block_depth, r - k0);
-        detail::multiply<K>(rows, w, depth, up + padded<K, S>(d) * k0 + i0 * depth, N + k0, 1, r, scratch.rows, rows,
-                            k0 > 0, scratch.edge);
-      }
-      sink(i0, rows, Index(0), w, scratch.rows, rows);
-    }
-  }
-};
 
 }  // namespace linalg
 }  // namespace lowrank

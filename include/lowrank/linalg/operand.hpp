@@ -3,8 +3,8 @@
 //   load(i0, m, j0, n, dst, ld):  dst[i + j * ld] = A(i0 + i, j0 + j)
 //
 // whatever the storage order and scalar of the memory behind it, so packing, widening and scaling are one pass and
-// every algorithm above sees column-major numbers of its own scalar. Where the memory is that already, in_place(i0, j0) gives
-// the columns from there on, and nothing needs to be copied; otherwise its data is null.
+// every algorithm above sees column-major numbers of its own scalar. Where the numbers are in memory as they are, in_place(i0, j0)
+// gives them from there on, in columns or in rows; otherwise its data is null.
 //
 // Strided: a matrix in the computing scalar. Source: a user's matrix, canonical orientation, any scalar, times a factor.
 #pragma once
@@ -30,9 +30,7 @@ struct Strided {
       K::transpose(n, m, from, row_stride, dst, ld);
     }
   }
-  Strided in_place(Index i0, Index j0) const {
-    return {row_stride == 1 ? data + i0 + j0 * col_stride : nullptr, 1, col_stride};
-  }
+  Strided in_place(Index i0, Index j0) const { return {data + i0 * row_stride + j0 * col_stride, row_stride, col_stride}; }
   Strided transposed() const { return {data, col_stride, row_stride}; }
 };
 
@@ -103,8 +101,8 @@ struct Source {
       for (Index j = 0; j < n; ++j) K::combine(m, scale, dst + j * ld, 0.0, dst + j * ld, dst + j * ld);
   }
   Strided<S, K> gradient_in_place(Index i0, Index j0) const {
-    const bool same = gradient.dtype == lowrank::detail::DtypeOf<S>::value && gradient.row_stride == 1 && scale == 1;
-    return {same ? gradient.template at<S>(i0, j0) : nullptr, 1, gradient.col_stride};
+    const bool same = gradient.dtype == lowrank::detail::DtypeOf<S>::value && scale == 1;
+    return {same ? gradient.template at<S>(i0, j0) : nullptr, gradient.row_stride, gradient.col_stride};
   }
   Strided<S, K> in_place(Index i0, Index j0) const {
     return error == nullptr ? gradient_in_place(i0, j0) : Strided<S, K>{nullptr, 1, 0};

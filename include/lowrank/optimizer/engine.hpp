@@ -36,7 +36,8 @@ constexpr bool orthonormal<P> = P::orthonormal;
 /// A rule that turns all of R into N at once (with workspace for it) and not tile by tile.
 template <class R>
 concept WholeRule = requires { typename R::Work; };
-/// A rule that wants whole columns in tiles of 64, also of a gradient that is not projected.
+/// A rule that wants whole columns, columns_at_once(r) or more from the start of a tile of 64 on, also of a gradient that is
+/// not projected.
 template <class R>
 concept TileRule = requires { requires R::whole_tiles; };
 /// A lift that moves the weight along a function of A - P R.
@@ -83,6 +84,9 @@ class Engine {
   static constexpr bool beside = Lift::needs_core || UsesRemainder<Lift> || (whole_rule && (Lift::uses_gradient || Lift::keeps_error));
 
   static constexpr bool only_projects = Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error && !UsesRemainder<Lift>;
+  /// A projector that can move W itself, and a lift that adds nothing to P N but the gradient.
+  static constexpr bool moves_weight = Lift::uses_projection && !Lift::keeps_error && !UsesRemainder<Lift> &&
+      requires(const Projector& p, const typename Projector::Work& work, const Team& team) { p.updates(linalg::Order::Columns, work, team); };
   static_assert(!Projector::whole_gradient || only_projects,
                 "Identity keeps the whole gradient: there is nothing to scale or feed back; use BackProject{}");
   static_assert(!TwoSided<Projector> || only_projects,
@@ -220,7 +224,7 @@ class Engine {
     ++steps;
     rule_.advance();
     gain_ = rule_.gain();
-    if constexpr (Lift::uses_projection) projector_.prepare_lift(work, p_.team);
+    if constexpr (Lift::uses_projection) prepare_lift();
     if constexpr (whole_rule && !TwoSided<Projector>) rule_.direction(core, beside ? p_.direction : core, p_.rule, p_.team);
     if constexpr (TwoSided<Projector>) {
       const Index r = projector_.core_rows();
@@ -238,27 +242,62 @@ class Engine {
         p_.sums[t] = lift_.measure(w, projector_.core_rows(), core_at(j0), N, p_.energy + j0, p_.phi + j0);
       });
       lift_.limit(sum(), gain_, k_, p_.phi);
-      if (!Lift::uses_projection && write_rows()) return report;
-      for_tiles([&](Index, Index j0, Index w, int slot) { write(j0, w, core_at(j0), direction_at(j0, slot), slot); });
+      if (!Lift::uses_projection && move_along_gradient()) return report;
+      for_tiles([&](Index, Index j0, Index w, int slot) { write(j0, w, core_at(j0), direction_at(j0, slot), slot); }, tiles_to_write());
     } else {
       for_tiles([&](Index, Index j0, Index w, int slot) {
         if constexpr (Lift::keeps_error)
           projector_.keep(a_, j0, w, core_at(j0), lift_.error(), slot, work, p_.team);
         write(j0, w, core_at(j0), direction(j0, w, slot), slot);
-      });
+      }, tiles_to_write());
     }
     return report;
   }
 
+  /// The projector moves W where it is, if it can and W (and the gradient the lift adds) lie for it; otherwise it gives blocks.
+  void prepare_lift() {
+    auto& work = p_.projection;
+    if constexpr (moves_weight) {
+      direct_ = weight_in_place();
+      direct_ = direct_ && projector_.updates(in_place_.order, work, p_.team);
+      if (direct_) return projector_.prepare_update(in_place_.order, work, p_.team);
+    }
+    projector_.prepare_lift(work, p_.team);
+  }
+
+  Index tiles_to_write() const { return direct_ ? tiles_at_once(in_place_.order == linalg::Order::Rows) : 1; }
+
+  /// W, and the gradient if the lift moves W along it, in the computing scalar and the same order: how to update in place.
+  bool weight_in_place() {
+    const auto& g = a_.gradient;
+    if (w_.dtype != DtypeOf<S>::value) return false;
+    const bool columns = w_.row_stride == 1;
+    if (Lift::uses_gradient && (g.dtype != w_.dtype || (columns ? g.row_stride : g.col_stride) != 1)) return false;
+    const Decay decay = rule_.decay(step_.lr);
+    in_place_ = {w_.template at<S>(0, 0), columns ? w_.col_stride : w_.row_stride};
+    if (Lift::uses_gradient) {
+      in_place_.g = g.template at<S>(0, 0);
+      in_place_.ldg = columns ? g.col_stride : g.row_stride;
+      in_place_.phi = p_.phi;
+    }
+    in_place_.order = columns ? linalg::Order::Columns : linalg::Order::Rows;
+    in_place_.motion = {S(step_.lr * gain_), S(decay.before), S(decay.after), S(a_.scale)};
+    return true;
+  }
+
   TileSums project() {
     const Index r = projector_.core_rows();
-    for_tiles([&](Index t, Index j0, Index w, int slot) {
-      projector_.project(a_, j0, w, core_at(j0), p_.energy + j0, slot, p_.projection, p_.team);
-      TileSums& sums = p_.sums[t];
-      sums = {};
-      for (Index j = 0; j < w; ++j) sums.gradient += p_.energy[j0 + j];
-      for (Index j = 0; j < w; ++j) sums.core += K::sum_squares(r, core_at(j0 + j));
-    });
+    for_tiles([&](Index first, Index begin, Index width, int slot) {
+      projector_.project(a_, begin, width, core_at(begin), p_.energy + begin, slot, p_.projection, p_.team);
+      for (Index t = first, j0 = begin; j0 < begin + width; ++t, j0 += tile) {
+        TileSums& sums = p_.sums[t];
+        sums = {};
+        for (Index j = j0; j < std::min(j0 + tile, begin + width); ++j) {
+          sums.gradient += p_.energy[j];
+          sums.core += K::sum_squares(r, core_at(j));
+        }
+      }
+    }, tiles_at_once(a_.gradient.row_stride != 1));
     return sum();
   }
 
@@ -282,6 +321,9 @@ class Engine {
     S* phi = Lift::uses_gradient ? p_.phi + j0 : nullptr;
     if constexpr (Lift::uses_projection) {
       lift_.coefficients(projector_.core_rows(), w, R, N, phi);
+      if constexpr (moves_weight) {
+        if (direct_) return projector_.update(N, j0, w, slot, p_.projection, p_.team, in_place_);
+      }
       [[maybe_unused]] S* rest = UsesRemainder<Lift> ? p_.remainder + slot * d_ * tile : nullptr;
       if constexpr (UsesRemainder<Lift>) {
         projector_.lift(R, j0, w, slot, p_.projection, p_.team, [&](Index i0, Index m, Index j, Index n, const S* U, Index ld) {
@@ -311,20 +353,16 @@ class Engine {
     }
   }
 
-  /// Where only the gradient moves the weight, tiles are no use: rows, if both are contiguous that way. False otherwise.
-  bool write_rows() {
-    constexpr Index piece = 1024, rows = 16;
-    if (a_.gradient.dtype != DtypeOf<S>::value || a_.gradient.col_stride != 1 || a_.scale != 1) return false;
-    if (w_.dtype != DtypeOf<S>::value || w_.col_stride != 1) return false;
-    const Decay decay = rule_.decay(step_.lr);
-    for_each((d_ + rows - 1) / rows, p_.team.threads(), [&](Index b, int slot) {
-      S* U = p_.team[slot].rows;
-      for (Index i = b * rows; i < std::min(d_, (b + 1) * rows); ++i)
-        for (Index j = 0; j < k_; j += piece) {
-          const Index n = std::min(piece, k_ - j);
-          K::multiply(n, a_.gradient.template at<S>(i, j), p_.phi + j, U);
-          K::update(n, w_.template at<S>(i, j), U, step_.lr * gain_, decay.before, decay.after);
-        }
+  /// Where only the gradient moves the weight, tiles are no use: whole columns or rows, where both lie that way and in the
+  /// computing scalar. False otherwise.
+  bool move_along_gradient() {
+    if (!weight_in_place()) return false;
+    constexpr Index piece = 16384;
+    const bool rows = in_place_.order == linalg::Order::Rows;
+    const Index length = rows ? k_ : d_, count = rows ? d_ : k_, at_once = std::clamp<Index>(piece / length, 1, count);
+    for_each((count + at_once - 1) / at_once, p_.team.threads(), [&](Index b, int) {
+      for (Index i = b * at_once; i < std::min(count, (b + 1) * at_once); ++i)
+        K::move(length, static_cast<const S*>(nullptr), rows ? in_place_.at(i, 0) : in_place_.at(0, i), in_place_.motion);
     });
     return true;
   }
@@ -351,13 +389,19 @@ class Engine {
           update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
       });
     } else if constexpr (TileRule<Rule>) {
-      for_tiles([&](Index, Index j0, Index w, int slot) {
+      const Index at_once = Rule::columns_at_once(d_);
+      for_tiles([&](Index, Index begin, Index width, int slot) {
         S* N = p_.tiles + slot * d_ * tile;
-        a_.load_gradient(0, d_, j0, w, N, d_);
-        rule_.direction(N, d_, N, d_, 0, d_, j0, w);
-        lift_.coefficients(d_, w, N, N, nullptr);
-        for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
-          update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
+        for (Index j0 = begin; j0 < begin + width; j0 += at_once) {
+          const Index w = std::min(at_once, begin + width - j0);
+          const auto there = a_.gradient_in_place(0, j0);
+          const bool plain = there.data != nullptr && there.row_stride == 1 && (there.col_stride == d_ || w == 1);
+          if (!plain) a_.load_gradient(0, d_, j0, w, N, d_);
+          rule_.direction(plain ? there.data : N, d_, N, d_, 0, d_, j0, w);
+          lift_.coefficients(d_, w, N, N, nullptr);
+          for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
+            update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
+        }
       });
     } else {
       for_blocks([&](Index i0, Index m, Index j0, Index w, int slot) {
@@ -377,7 +421,7 @@ class Engine {
   /// A block of the gradient: where it lies, or loaded into `room`.
   linalg::Strided<S, K> gradient(Index i0, Index m, Index j0, Index n, S* room) const {
     const auto there = a_.gradient_in_place(i0, j0);
-    if (there.data != nullptr) return there;
+    if (there.data != nullptr && there.row_stride == 1) return there;
     a_.load_gradient(i0, m, j0, n, room, m);
     return {room, 1, m};
   }
@@ -395,12 +439,21 @@ class Engine {
     const Index tiles = (k_ + tile - 1) / tile;
     for (Index t = 0; t < tiles; ++t) p_.sums[t] = {};
     for_tiles([&](Index t, Index j0, Index w, int slot) {
-      S* block = p_.team[slot].stage;
-      for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
-        const Index m = std::min(linalg::block_rows, d_ - i0);
-        const auto A = gradient(i0, m, j0, w, block);
-        for (Index j = 0; j < w; ++j) p_.sums[t].gradient += K::sum_squares(m, A.data + j * A.col_stride);
+      double column[tile] = {};
+      const auto there = a_.gradient_in_place(0, j0);
+      if (there.data != nullptr && there.row_stride == 1) {
+        for (Index j = 0; j < w; ++j)
+          for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
+            column[j] += K::sum_squares(std::min(linalg::block_rows, d_ - i0), there.data + i0 + j * there.col_stride);
+      } else {
+        S* block = p_.team[slot].stage;
+        for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
+          const Index m = std::min(linalg::block_rows, d_ - i0);
+          a_.load_gradient(i0, m, j0, w, block, m);
+          for (Index j = 0; j < w; ++j) column[j] += K::sum_squares(m, block + j * m);
+        }
       }
+      for (Index j = 0; j < w; ++j) p_.sums[t].gradient += column[j];
     });
     return sum().gradient;
   }
@@ -412,10 +465,17 @@ class Engine {
   }
 
   template <class F>
-  void for_tiles(const F& f) {
-    for_each((k_ + tile - 1) / tile, p_.team.threads(), [&](Index t, int slot) {
-      f(t, t * tile, std::min(tile, k_ - t * tile), slot);
+  void for_tiles(const F& f, Index at_once = 1) {
+    const Index width = tile * at_once;
+    for_each((k_ + width - 1) / width, p_.team.threads(), [&](Index t, int slot) {
+      f(t * at_once, t * width, std::min(width, k_ - t * width), slot);
     });
+  }
+  /// How many tiles a dense projector takes at once: of a matrix in rows several, since each row is another page of memory.
+  Index tiles_at_once(bool rows) const {
+    if (!moves_weight || !rows) return 1;
+    const Index fair = k_ / tile / (4 * p_.team.threads()), room = p_.team.block_size() / (tile * projector_.core_rows());
+    return std::clamp<Index>(std::min(fair, room), 1, linalg::block_rows / tile);
   }
   /// Blocks long in the contiguous direction: threads share the matrix by 64 KiB, and f gets 4 KiB of it at a time, which
   /// stay in the first-level cache between the rule and the update.
@@ -444,6 +504,8 @@ class Engine {
   Source a_;
   linalg::RoundingKey key_;
   double gain_ = 1;
+  bool direct_ = false;                 // phase 5 goes through in_place_
+  linalg::WeightUpdate<S> in_place_;
 };
 
 }  // namespace detail

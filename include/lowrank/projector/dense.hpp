@@ -58,6 +58,13 @@ class DenseProjector {
     work.dense.packed.pack_up(linalg::columns<K, S>(in_use(work), basis_.rows()), team);
   }
 
+  /// U = P N for a weight that update() moves where it is.
+  template <class Work>
+  void prepare_update(linalg::Order order, Work& work, const Team& team) const {
+    if (order == linalg::Order::Columns) return prepare_lift(work, team);
+    work.dense.packed.pack_rows(linalg::transposed<K, S>(in_use(work), basis_.rows()), team);
+  }
+
   template <class Work>
   void project(const Source& a, Index j0, Index w, S* R, double* energy, int slot, const Work& work,
                const Team& team) const {
@@ -66,6 +73,13 @@ class DenseProjector {
   template <class Work, class Sink>
   void lift(const S* N, Index, Index w, int slot, const Work& work, const Team& team, const Sink& sink) const {
     work.dense.packed.lift(N, w, team[slot], sink);
+  }
+
+  template <class Work>
+  bool updates(linalg::Order order, const Work& work, const Team& team) const { return work.dense.packed.updates(order, team); }
+  template <class Work>
+  void update(const S* N, Index j0, Index w, int slot, const Work& work, const Team& team, const linalg::WeightUpdate<S>& u) const {
+    work.dense.packed.update(N, j0, w, u, team[slot]);
   }
 
   /// E_J <- A_J - P R_J; E is part of A, read before it is written. Needs prepare_lift().

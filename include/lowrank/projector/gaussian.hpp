@@ -61,6 +61,10 @@ class ProjectorState<Gaussian, S, K> {
   void prepare_lift(Work& work, const Team& team) const {
     work.dense.packed.pack_up(linalg::columns<K, S>(work.dense.candidate, d_), team);
   }
+  void prepare_update(linalg::Order order, Work& work, const Team& team) const {
+    if (order == linalg::Order::Columns) return prepare_lift(work, team);
+    work.dense.packed.pack_rows(linalg::transposed<K, S>(work.dense.candidate, d_), team);
+  }
   void project(const Source& a, Index j0, Index w, S* R, double* energy, int slot, const Work& work,
                const Team& team) const {
     work.dense.packed.project(a, j0, w, R, energy, team[slot]);
@@ -68,6 +72,10 @@ class ProjectorState<Gaussian, S, K> {
   template <class Sink>
   void lift(const S* N, Index, Index w, int slot, const Work& work, const Team& team, const Sink& sink) const {
     work.dense.packed.lift(N, w, team[slot], sink);
+  }
+  bool updates(linalg::Order order, const Work& work, const Team& team) const { return work.dense.packed.updates(order, team); }
+  void update(const S* N, Index j0, Index w, int slot, const Work& work, const Team& team, const linalg::WeightUpdate<S>& u) const {
+    work.dense.packed.update(N, j0, w, u, team[slot]);
   }
   bool valid() const { return freshness_.pending <= 1; }  // P is not orthonormal: captured may exceed 1
   void commit(Work&) { ++refreshes_; }

@@ -13,6 +13,8 @@
 //   worse(captured, work)                 optional: is the candidate worse than what it replaces?
 //   commit(work) / observe(...)           the step is certain: the candidate becomes the basis
 //   prepare_lift(work, team), lift(N, j0, w, slot, work, team, sink)                 U = P N in blocks
+//   updates(order, work, team), prepare_update(order, work, team), update(N, j0, w, slot, work, team, u)
+//                                         optional: W <- ... P N where W lies (linalg::WeightUpdate), if updates() says so
 //   keep(A, j0, w, R, E, slot, work, team)           E_J = A_J - P R_J for error feedback, E a CompactMatrix
 //
 // `static constexpr bool orthonormal = false` says that P^T P is not the identity: Residual and ErrorFeedback, which take

@@ -6,14 +6,15 @@
 //   average, and never to 0 unless V is 0. Rounded deterministically, V would stick: it changes by 1 - b2 a step, its codes
 //   are 4 / q apart. A block that decays as a whole decays exactly, in its scale.
 // Bf16: both moments stochastically rounded. Rounded to nearest, 0.999 v is v for every bf16 v.
-// The number of a rounding is element e of stream 2 t (+ 1 in new coordinates) under `seed`, t the rule's steps.
+// The number of a rounding is half e (16 bits) of stream 2 t (+ 1 in new coordinates) under `seed`, t the rule's steps; for bf16 that
+// is as many bits as are cut off, and V takes the same number with its bytes exchanged.
 // State: Int8 2 r k bytes and 2 scales per started block; Bf16 4 r k bytes.
 #pragma once
 
 #include <cstdint>  // std::int8_t, std::uint8_t
+#include <numeric>  // std::gcd
 #include <vector>
 
-#include <lowrank/core/rng.hpp>
 #include <lowrank/linalg/store.hpp>
 #include <lowrank/rule/rule.hpp>
 
@@ -37,30 +38,15 @@ class Int8Moments {
 
   /// n <= 256 entries from entry e, the b-th block of tile t.
   void load(Index t, Index b, Index e, Index n, S* m, S* v) const {
-    const S one = scales_(2 * b, t) / S(127 * 127), two = scales_(2 * b + 1, t);
-    for (Index i = 0; i < n; ++i) {
-      const int q = first_[e + i];
-      const S root = S(second_[e + i]) / S(255), square = root * root;
-      m[i] = one * S(q < 0 ? -q * q : q * q);
-      v[i] = two * (square * square);
-    }
+    K::decode8(n, first_.data() + e, second_.data() + e, scales_(2 * b, t), scales_(2 * b + 1, t), m, v);
   }
   void store(Index t, Index b, Index e, Index n, const S* m, const S* v, std::uint64_t seed, std::uint64_t stream) {
-    S one = 0, two = 0;
-    for (Index i = 0; i < n; ++i) {
-      one = std::max(one, m[i] < 0 ? -m[i] : m[i]);
-      two = std::max(two, v[i]);
-    }
-    scales_(2 * b, t) = one;
-    scales_(2 * b + 1, t) = two;
-    std::array<std::uint32_t, 4> words{};
-    for (Index i = 0; i < n; ++i) {
-      if (i == 0 || (e + i) % 4 == 0) words = random_block(seed, stream, std::uint64_t(e + i) / 4);
-      const double x = one > 0 ? std::sqrt(std::abs(double(m[i])) / double(one)) * 127 : 0;
-      const int q = int(x + 0.5);
-      first_[e + i] = std::int8_t(m[i] < 0 ? -q : q);
-      second_[e + i] = fourth_root(two > 0 ? double(v[i]) / double(two) : 0, unit(words[std::size_t((e + i) % 4)]));
-    }
+    std::uint16_t random[moment_block];
+    K::random_halves(n, seed, stream, std::uint64_t(e), random);
+    S& one = scales_(2 * b, t);
+    S& two = scales_(2 * b + 1, t);
+    K::largest(n, m, v, one, two);
+    K::encode8(n, m, v, one, two, random, first_.data() + e, second_.data() + e);
   }
 
   void set_zero() {
@@ -80,16 +66,6 @@ class Int8Moments {
   }
 
  private:
-  /// q with (q / 255)^4 = x on average: the code below or the one above, between which x lies.
-  static std::uint8_t fourth_root(double x, float u) {
-    if (!(x > 0)) return 0;
-    const double below = std::min(254.0, std::floor(255 * std::sqrt(std::sqrt(x))));
-    const auto power = [](double q) { return q * q * q * q; };
-    const double y = x * power(255), share = (y - power(below)) / (power(below + 1) - power(below));
-    const double q = below + (double(u) < share ? 1 : 0);
-    return std::uint8_t(std::max(1.0, q));
-  }
-
   Buffer<std::int8_t> first_;
   Buffer<std::uint8_t> second_;
   Buffer<S> scales_;
@@ -106,20 +82,14 @@ class Bf16Moments {
   Index cols() const { return first_.cols(); }
 
   void load(Index, Index, Index e, Index n, S* m, S* v) const {
-    for (Index i = 0; i < n; ++i) {
-      m[i] = S(float(first_[e + i]));
-      v[i] = S(float(second_[e + i]));
-    }
+    K::decode_bf16(n, bits(first_) + e, m);
+    K::decode_bf16(n, bits(second_) + e, v);
   }
   void store(Index, Index, Index e, Index n, const S* m, const S* v, std::uint64_t seed, std::uint64_t stream) {
-    std::array<std::uint32_t, 4> words{};
-    for (Index i = 0; i < n; ++i) {
-      const Index at = e + i;
-      if (i == 0 || at % 2 == 0) words = random_block(seed, stream, std::uint64_t(at) / 2);
-      const auto word = std::size_t(2 * (at % 2));
-      first_[at] = round(m[i], unit(words[word]));
-      second_[at] = round(v[i], unit(words[word + 1]));
-    }
+    std::uint16_t random[moment_block];
+    K::random_halves(n, seed, stream, std::uint64_t(e), random);
+    K::encode_bf16(n, m, random, false, bits(first_) + e);
+    K::encode_bf16(n, v, random, true, bits(second_) + e);
   }
 
   void set_zero() {
@@ -137,10 +107,9 @@ class Bf16Moments {
   }
 
  private:
-  static Eigen::bfloat16 round(S x, float u) {
-    constexpr S largest = S(3.3e38f);  // below bf16's
-    return linalg::detail::round_stochastically<Eigen::bfloat16>(float(std::clamp(x, -largest, largest)), u);
-  }
+  static_assert(sizeof(Eigen::bfloat16) == sizeof(std::uint16_t));
+  static std::uint16_t* bits(Buffer<Eigen::bfloat16>& x) { return reinterpret_cast<std::uint16_t*>(x.data()); }
+  static const std::uint16_t* bits(const Buffer<Eigen::bfloat16>& x) { return reinterpret_cast<const std::uint16_t*>(x.data()); }
 
   Buffer<Eigen::bfloat16> first_, second_;
 };
@@ -165,17 +134,22 @@ class CompactAdam {
 
   void advance() { ++steps_; }
 
-  /// Whole columns, contiguous: ldr = ldn = m = r, i0 = 0, j0 a multiple of 64.
+  /// Columns that end where a block does, so that they can be handled alone; 64 always do.
+  static Index columns_at_once(Index r) { return std::min(linalg::tile_columns, moment_block / std::gcd(r, moment_block)); }
+
+  /// Whole columns, contiguous: ldr = ldn = m = r, i0 = 0, j0 a multiple of columns_at_once(r) within a tile of 64.
   void direction(const S* R, Index, S* N, Index, Index, Index r, Index j0, Index w) {
     const bool after = options_.epsilon == Epsilon::AfterCorrection;
     const double eps = options_.eps * (after ? std::sqrt(correction(options_.beta2)) : 1.0);
     S m[moment_block], v[moment_block];
-    for (Index c = 0; c < w; c += linalg::tile_columns)
-      each_block(r, j0 + c, std::min(linalg::tile_columns, w - c), [&](Index t, Index b, Index e, Index from, Index n) {
+    for (Index c = 0, columns = 0; c < w; c += columns) {
+      columns = std::min(linalg::tile_columns - (j0 + c) % linalg::tile_columns, w - c);
+      each_block(r, j0 + c, columns, [&](Index t, Index b, Index e, Index from, Index n) {
         moments_.load(t, b, e, n, m, v);
         K::adam(n, R + c * r + from, m, v, N + c * r + from, options_.beta1, options_.beta2, eps);
         moments_.store(t, b, e, n, m, v, options_.seed, 2 * steps_);
       });
+    }
   }
 
   double gain() const { return std::sqrt(correction(options_.beta2)) / correction(options_.beta1); }
@@ -242,11 +216,12 @@ class CompactAdam {
  private:
   double correction(double beta) const { return 1 - std::pow(beta, double(steps_)); }
 
-  /// f(tile, block, first entry of the state, first entry of the tile, count)
+  /// f(tile, block, first entry of the state, first entry of these columns, count)
   template <class F>
   static void each_block(Index r, Index j0, Index w, const F& f) {
+    const Index first = j0 % linalg::tile_columns * r / moment_block;
     for (Index b = 0; b * moment_block < r * w; ++b)
-      f(j0 / linalg::tile_columns, b, j0 * r + b * moment_block, b * moment_block, std::min(moment_block, r * w - b * moment_block));
+      f(j0 / linalg::tile_columns, first + b, j0 * r + b * moment_block, b * moment_block, std::min(moment_block, r * w - b * moment_block));
   }
 
   Options options_;

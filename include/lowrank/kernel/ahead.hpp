@@ -1,0 +1,65 @@
+// Ahead: memory that will be needed soon, asked for one cache line at a time between the multiply-adds of a tile. Blocks of
+// a large matrix are short runs, pages apart, where no hardware looks ahead; loaded when they are needed, they cost a
+// projection of rank 32 on 4096 x 4096 half of its time.
+#pragma once
+
+#include <cstdint>  // std::uintptr_t
+
+#include <lowrank/core/error.hpp>
+
+namespace lowrank::inline LOWRANK_ABI {
+namespace kernel {
+
+enum class Access { Read, Write };
+
+/// Nothing to ask for.
+struct Idle {
+  LOWRANK_INLINE void next() {}
+};
+
+template <Access access>
+class Ahead {
+ public:
+  Ahead() = default;
+  /// `runs` runs of n values, the first at p, each `stride` values behind the one before.
+  template <class S>
+  Ahead(const S* p, Index n, Index runs, Index stride) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(p);
+    at_ = begin / line * line;
+    run_ = left_ = (Index(begin - at_) + n * Index(sizeof(S)) + line - 1) / line;
+    lines_ = run_ * runs;
+    skip_ = std::uintptr_t(stride * Index(sizeof(S)) - run_ * line);
+  }
+
+  LOWRANK_INLINE void next() {
+    if (lines_ == 0) return;
+    --lines_;
+    // to be read: into the second level, the first is full of packed operands; to be written: the next tile but a few
+    if constexpr (access == Access::Read) __builtin_prefetch(reinterpret_cast<const void*>(at_), 0, 2);
+    else __builtin_prefetch(reinterpret_cast<const void*>(at_), 1, 3);
+    at_ += line;
+    if (--left_ == 0) {
+      left_ = run_;
+      at_ += skip_;
+    }
+  }
+
+ private:
+  static constexpr std::intptr_t line = 64;
+  std::uintptr_t at_ = 0;
+  Index run_ = 1, left_ = 1, lines_ = 0;
+  std::uintptr_t skip_ = 0;
+};
+
+template <class First, class Second>
+struct Both {
+  First first;
+  Second second;
+  LOWRANK_INLINE void next() {
+    first.next();
+    second.next();
+  }
+};
+
+}  // namespace kernel
+}  // namespace lowrank
