@@ -42,9 +42,10 @@ class ProjectorState<Dct, S, K> {
   struct Work {
     Dense dense;
     linalg::PackedBasis<S, K> packed;      // Selected route
-    S* signals = nullptr;                  // per thread: d x lanes interleaved, the plan's scratch, r x lanes, d x lanes
+    S* signals = nullptr;                  // per thread: a tile's columns interleaved by groups, r x lanes, the plan's scratch
     S* spectrum = nullptr;                 // d x k, interleaved by groups of `lanes` columns; Spectrum::Store only
     double* partial = nullptr;             // d scores per tile
+    double* lengths = nullptr;             // k squared norms; with the stored spectrum
     std::int32_t *order = nullptr, *candidate = nullptr, *from = nullptr, *slot_of = nullptr;
     const std::int32_t* in_use = nullptr;
     Index stride = 0;
@@ -53,11 +54,14 @@ class ProjectorState<Dct, S, K> {
     Work() = default;
     Work(Arena& arena, const ProjectorState& p, int threads) {
       const Index r = p.rank(), tiles = (p.k_ + linalg::tile_columns - 1) / linalg::tile_columns;
-      stride = (2 * p.d_ + r) * lanes + p.plan_.work_size();
+      stride = p.d_ * std::max(linalg::tile_columns, 2 * lanes) + r * lanes + p.plan_.work_size();
       stride = (stride + lanes - 1) / lanes * lanes;
       if (!p.prefers_fast()) packed = linalg::PackedBasis<S, K>(arena, p.d_, r);
       signals = arena.take<S>(stride * threads);
-      if (p.options_.spectrum == Spectrum::Store) spectrum = arena.take<S>(p.d_ * ((p.k_ + lanes - 1) / lanes * lanes));
+      if (p.options_.spectrum == Spectrum::Store) {
+        spectrum = arena.take<S>(p.d_ * ((p.k_ + lanes - 1) / lanes * lanes));
+        lengths = arena.take<double>(p.k_);
+      }
       partial = arena.take<double>(p.d_ * (tiles + 1));
       order = arena.take<std::int32_t>(p.d_);
       candidate = arena.take<std::int32_t>(r);
@@ -98,11 +102,14 @@ class ProjectorState<Dct, S, K> {
     detail::for_each(tiles, team.threads(), [&](Index t, int slot) {
       double* score = work.partial + t * d_;
       std::fill_n(score, d_, 0.0);
-      const Index end = std::min(k_, (t + 1) * tile);
-      for (Index j = t * tile; j < end; j += lanes) {
-        const S* x = transform(a, j, std::min(lanes, end - j), slot, work, team);
-        if (work.spectrum != nullptr) std::memcpy(work.spectrum + j * d_, x, std::size_t(d_ * lanes) * sizeof(S));
-        add_scores(x, score);
+      const Index begin = t * tile, w = std::min(tile, k_ - begin);
+      S* x = work.spectrum != nullptr ? work.spectrum + begin * d_ : signals(slot, work);
+      gather(a, begin, w, x, team[slot]);
+      for (Index j = 0; j < w; j += lanes) {
+        const Index n = std::min(lanes, w - j);
+        transform(a, begin + j, n, x + j * d_, slot, work, team);
+        add_scores(x + j * d_, score);
+        if (work.spectrum != nullptr) energies(x + j * d_, n, work.lengths + begin + j);
       }
     });
     double* total = work.partial + tiles * d_;
@@ -138,13 +145,18 @@ class ProjectorState<Dct, S, K> {
                const Team& team) const {
     if (!work.fast) return work.packed.project(a, j0, w, R, energy, team[slot]);
     const Index r = rank();
+    S* all = work.stored ? work.spectrum + j0 * d_ : signals(slot, work);
+    if (!work.stored) gather(a, j0, w, all, team[slot]);
     for (Index j = 0; j < w; j += lanes) {
       const Index n = std::min(lanes, w - j);
-      const S* x = work.stored ? work.spectrum + (j0 + j) * d_ : transform(a, j0 + j, n, slot, work, team);
+      S* x = all + j * d_;
+      if (!work.stored) transform(a, j0 + j, n, x, slot, work, team);
       S* rows = selected(slot, work);
       for (Index i = 0; i < r; ++i) std::memcpy(rows + i * lanes, x + work.in_use[i] * lanes, lanes * sizeof(S));
       K::transpose(n, r, rows, lanes, R + j * r, r);
-      if (energy != nullptr) energies(x, n, energy + j);
+      if (energy == nullptr) continue;
+      if (work.stored) std::copy_n(work.lengths + j0 + j, n, energy + j);
+      else energies(x, n, energy + j);
     }
   }
 
@@ -152,24 +164,24 @@ class ProjectorState<Dct, S, K> {
   void lift(const S* N, Index, Index w, int slot, const Work& work, const Team& team, const Sink& sink) const {
     if (!work.fast) return work.packed.lift(N, w, team[slot], sink);
     const Index r = rank();
-    S* x = signals(slot, work);
+    S* all = signals(slot, work);
     S* rows = selected(slot, work);
     for (Index j = 0; j < w; j += lanes) {
       const Index n = std::min(lanes, w - j);
+      S* x = all + j * d_;
       std::memset(x, 0, std::size_t(d_ * lanes) * sizeof(S));
       if (n < lanes) std::memset(rows, 0, std::size_t(r * lanes) * sizeof(S));
       K::transpose(r, n, N + j * r, r, rows, lanes);
       for (Index i = 0; i < r; ++i) std::memcpy(x + work.in_use[i] * lanes, rows + i * lanes, lanes * sizeof(S));
-      if (options_.basis == DctBasis::Cosines)
-        plan_.dct3(x, plan_work(slot, work));
-      else
-        plan_.dct2(x, plan_work(slot, work));
-      S* U = team[slot].rows;
-      for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
-        const Index m = std::min(linalg::block_rows, d_ - i0);
-        K::transpose(n, m, x + i0 * lanes, lanes, U, m);
-        sink(i0, m, j, n, U, m);
-      }
+      inverse(x, plan_work(slot, work));
+    }
+    // whole tiles at a time: where a row of W is contiguous, that is as much of it as there is
+    S* U = team[slot].rows;
+    constexpr Index height = linalg::block_rows;
+    for (Index i0 = 0; i0 < d_; i0 += height) {
+      const Index m = std::min(height, d_ - i0);
+      for (Index j = 0; j < w; j += lanes) K::transpose(std::min(lanes, w - j), m, all + j * d_ + i0 * lanes, lanes, U + j * m, m);
+      sink(i0, m, Index(0), w, U, m);
     }
   }
 
@@ -179,7 +191,9 @@ class ProjectorState<Dct, S, K> {
     S* block = team[slot].stage;
     for (Index j = 0; j < w; j += lanes) {
       const Index n = std::min(lanes, w - j);
-      S* x = transform(a, j0 + j, n, slot, work, team);
+      S* x = signals(slot, work);
+      gather(a, j0 + j, n, x, team[slot]);
+      transform(a, j0 + j, n, x, slot, work, team);
       for (Index i = 0; i < rank(); ++i) std::memset(x + work.in_use[i] * lanes, 0, lanes * sizeof(S));
       for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
         const Index m = std::min(linalg::block_rows, d_ - i0);
@@ -253,41 +267,70 @@ class ProjectorState<Dct, S, K> {
   }
 
   S* signals(int slot, const Work& work) const { return work.signals + slot * work.stride; }
-  S* selected(int slot, const Work& work) const { return signals(slot, work) + 2 * d_ * lanes; }
+  S* selected(int slot, const Work& work) const { return signals(slot, work) + d_ * std::max(linalg::tile_columns, 2 * lanes); }
   S* plan_work(int slot, const Work& work) const { return selected(slot, work) + rank() * lanes; }
 
-  /// T(A) (+ E^) for n <= lanes columns from j, interleaved; lanes beyond n are zero.
-  S* transform(const Source& a, Index j, Index n, int slot, const Work& work, const Team& team) const {
-    S* x = signals(slot, work);
-    if (n < lanes) std::memset(x, 0, std::size_t(d_ * lanes) * sizeof(S));
-    S* block = team[slot].stage;
-    for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
-      const Index m = std::min(linalg::block_rows, d_ - i0), ld = m + linalg::stage_padding;
-      a.load_gradient(i0, m, j, n, block, ld);
-      K::transpose(m, n, block, ld, x + i0 * lanes, lanes);
-    }
-    if (options_.basis == DctBasis::Cosines) plan_.dct2(x, plan_work(slot, work));
-    else plan_.dct3(x, plan_work(slot, work));
-    if (a.error != nullptr) {
-      S* e = x + d_ * lanes;
-      if (n < lanes) std::memset(e, 0, std::size_t(d_ * lanes) * sizeof(S));
-      for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
-        const Index m = std::min(linalg::block_rows, d_ - i0);
-        a.error->load(i0, m, j, n, block, m);
-        K::transpose(m, n, block, m, e + i0 * lanes, lanes);
+  /// w columns of G from j, interleaved by groups of `lanes`: element (i, l) of group g at x[(g d + i) lanes + l]. Lanes
+  /// beyond the last column are zero.
+  void gather(const Source& a, Index j, Index w, S* x, const linalg::Scratch<S>& scratch) const {
+    using V = typename K::template V<S>;
+    const bool plain = a.gradient.dtype == detail::DtypeOf<S>::value && a.scale == 1;
+    if (w % lanes != 0) std::memset(x + w / lanes * lanes * d_, 0, std::size_t(d_ * lanes) * sizeof(S));
+    if (plain && a.gradient.col_stride == 1 && w % lanes == 0) {
+      // rows are contiguous, pages apart: the next ones are asked for while these are copied
+      constexpr Index ahead = 16;
+      for (Index i = 0; i < d_; ++i) {
+        const S* from = a.gradient.template at<const S>(i, j);
+        if (i + ahead < d_)
+          for (Index l = 0; l < w; l += lanes) __builtin_prefetch(a.gradient.template at<const S>(i + ahead, j + l));
+        for (Index l = 0; l < w; l += lanes) V::load(from + l).store(x + l * d_ + i * lanes);
       }
-      K::combine(d_ * lanes, 1.0, x, 1.0, e, x);
+      return;
     }
-    return x;
+    for (Index l = 0; l < w; l += lanes) {
+      const Index n = std::min(lanes, w - l);
+      S* group = x + l * d_;
+      if (plain && a.gradient.row_stride == 1) {
+        K::transpose(d_, n, a.gradient.template at<const S>(0, j + l), a.gradient.col_stride, group, lanes);
+        continue;
+      }
+      for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
+        const Index m = std::min(linalg::block_rows, d_ - i0), ld = m + linalg::stage_padding;
+        a.load_gradient(i0, m, j + l, n, scratch.stage, ld);
+        K::transpose(m, n, scratch.stage, ld, group + i0 * lanes, lanes);
+      }
+    }
   }
 
+  /// x <- T(x) (+ E^) for one group, its n columns of A from j.
+  void transform(const Source& a, Index j, Index n, S* x, int slot, const Work& work, const Team& team) const {
+    if (options_.basis == DctBasis::Cosines) plan_.dct2(x, plan_work(slot, work));
+    else plan_.dct3(x, plan_work(slot, work));
+    if (a.error == nullptr) return;
+    S *e = plan_work(slot, work), *block = team[slot].stage;
+    if (n < lanes) std::memset(e, 0, std::size_t(d_ * lanes) * sizeof(S));
+    for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
+      const Index m = std::min(linalg::block_rows, d_ - i0);
+      a.error->load(i0, m, j, n, block, m);
+      K::transpose(m, n, block, m, e + i0 * lanes, lanes);
+    }
+    K::combine(d_ * lanes, 1.0, x, 1.0, e, x);
+  }
+
+  /// score_i += sum over the lanes of |x| or x^2: `lanes` rows at a time turned in registers, added pairwise, then in double.
   void add_scores(const S* x, double* score) const {
     using V = typename K::template V<S>;
-    for (Index i = 0; i < d_; ++i) {
-      const V v = V::load(x + i * lanes), p = options_.score == Score::L1 ? kernel::abs(v) : v * v;
-      double sum = 0;
-      for (Index l = 0; l < lanes; ++l) sum += double(p.v[l]);
-      score[i] += sum;
+    for (Index i0 = 0; i0 < d_; i0 += lanes) {
+      const Index m = std::min(lanes, d_ - i0);
+      V rows[lanes];
+      for (Index i = 0; i < lanes; ++i) {
+        const V v = i < m ? V::load(x + (i0 + i) * lanes) : V::zero();
+        rows[i] = options_.score == Score::L1 ? kernel::abs(v) : v * v;
+      }
+      kernel::transpose(rows);
+      for (Index half = lanes / 2; half > 0; half /= 2)
+        for (Index i = 0; i < half; ++i) rows[i] = rows[i] + rows[i + half];
+      for (Index i = 0; i < m; ++i) score[i0 + i] += double(rows[0].v[i]);
     }
   }
 
