@@ -123,8 +123,10 @@ class RooflinePlot {
   void label(std::ostringstream& out) const {
     std::vector<Box> taken;
     for (const Point& p : points_) taken.push_back({at_x(p.intensity) - 4, at_y(p.rate) - 4, 8, 8});
-    for (const auto& [n, roof] : all_.roofs)
+    for (const auto& [n, roof] : all_.roofs) {
+      taken.push_back({left, at_y(1e-9 * roof.flops) - 3, right - left, 6});
       taken.push_back({at_x(std::max(roof.flops / roof.updated, std::pow(10.0, x_.low))), at_y(1e-9 * roof.flops) - 20, 300, 24});
+    }
     for (const Point* p : labelled()) {
       const std::string words = p->method() + format(" %.0f %%", 100 * p->share);
       const double x = at_x(p->intensity), y = at_y(p->rate), w = 6.4 * double(words.size()) + 4, h = 14;

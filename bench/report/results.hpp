@@ -5,7 +5,9 @@
 #include <array>
 #include <filesystem>
 #include <fstream>
+#include <iterator>   // std::istreambuf_iterator
 #include <map>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <stdexcept>  // std::runtime_error
@@ -109,6 +111,12 @@ inline void add_rows(const nlohmann::json& file, Results& results) {
   }
 }
 
+/// Google Benchmark writes NaN, which is not JSON, for the relative deviation of a counter that is 0.
+inline nlohmann::json parse(std::istream& in) {
+  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  return nlohmann::json::parse(std::regex_replace(text, std::regex(": -?(nan|inf|infinity)\\b", std::regex::icase), ": null"));
+}
+
 /// "threads flops read updated; ..."
 inline void add_roofs(const std::string& text, std::map<int, std::array<std::vector<double>, 3>>& all) {
   std::istringstream in(text);
@@ -137,7 +145,7 @@ inline Results read_results(const std::filesystem::path& folder) {
   for (const auto& path : files) {
     std::ifstream in(path);
     try {
-      const nlohmann::json file = nlohmann::json::parse(in);
+      const nlohmann::json file = detail::parse(in);
       detail::add_rows(file, results);
       for (const auto& [name, value] : file.at("context").items())
         if (value.is_string()) results.context[name].insert(value.get<std::string>());

@@ -273,12 +273,12 @@ inline std::string peers() {
                      std::to_string(EIGEN_MINOR_VERSION), without;
 #if defined(LOWRANK_BENCH_HAS_OPENBLAS)
   with += std::string(", ") + openblas_get_config() + ", its kernels " + openblas_get_corename();
-#else
+#elif !defined(LOWRANK_BENCH_HAS_BLIS) && !defined(LOWRANK_BENCH_HAS_ONEDNN)  // those stand in a program of their own
   without += " OpenBLAS with LAPACKE";
 #endif
 #if defined(LOWRANK_BENCH_HAS_FFTW)
   with += ", FFTW 3";
-#else
+#elif !defined(LOWRANK_BENCH_HAS_BLIS) && !defined(LOWRANK_BENCH_HAS_ONEDNN)
   without += std::string(without.empty() ? "" : ",") + " FFTW";
 #endif
   return with + (without.empty() ? "" : "; missing:" + without);
