@@ -108,7 +108,12 @@ struct Added {
 template <class S, class P, class R, class L, class B>
 class Optimizer {
   static_assert(std::is_same_v<S, float> || std::is_same_v<S, double>, "state is kept in float or double");
+
+ public:
+  /// Whether there is a projection at all.
   static constexpr bool projected = !std::is_same_v<P, Identity>;
+
+ private:
   static_assert(projected || std::is_same_v<L, BackProject>, "Identity keeps the whole gradient: there is nothing to scale; use BackProject{}");
   struct Nothing {
     Identity options_;
@@ -135,6 +140,7 @@ class Optimizer {
     const Index r = projected ? rank_of() : shape_.d();
     rule_ = RuleState<R, S, B>(rule, r, shape_.k(), shape_.rows, shape_.cols);
     lift_ = LiftState<L, S>(lift);
+    check_transport();
     visit([&](const char*, auto& array) { array.allocate(backend); });
     control_.allocate(backend);
     const Control<S> fresh;
@@ -199,7 +205,7 @@ class Optimizer {
     if constexpr (!projected && RuleState<R, S, B>::follows_memory)
       if (shape_.d() > 1 && shape_.k() > 1 && (detail::contiguous(w).transposed != shape_.transposed))
         detail::bad_argument(who, "a weight in the other storage order", "the one of construction: moments lie as it does");
-    projector_.check(), rule_.check(), lift_.check();
+    projector_.check(), rule_.check(), lift_.check(), check_transport();
   }
 
   /// Options may be read and changed between steps, except rank and side. A graph keeps those it was captured with.
@@ -292,6 +298,14 @@ class Optimizer {
   Weight<S, T> weight(const View<T>& w) const {
     return {.w = w, .number_of_row = shape_.transposed ? 1 : shape_.cols, .number_of_column = shape_.transposed ? shape_.cols : 1};
   }
+  /// Whether the moments can move with the basis.
+  static constexpr bool moves = requires(RuleState<R, S, B> rule) { rule.first(); };
+  void check_transport() const {
+    if constexpr (projected && !moves)
+      if (projector().transport != Transport::Keep)
+        detail::bad_argument("lowrank::cuda::Optimizer", "moments in few bits that move with the basis", "Transport::Keep, or fp32 moments");
+  }
+
   template <class K>
   void go(const K& kernel) { launch(*backend_, kernel); }
 
@@ -383,19 +397,20 @@ class Optimizer {
   }
 
   void transport(const Pieces& p, const Control<S>* c) {
-    const Index d = shape_.d(), k = shape_.k(), r = rank_of(), n = r * k;
-    if (projector().transport == Transport::Keep) return;
-    static_assert(requires { rule_.first(); }, "moments of this rule cannot move with the basis: use Transport::Keep");
-    S* second = rule_.second();
-    if (projector().transport == Transport::Reset) return go(Transported<S>{nullptr, nullptr, rule_.first(), second, n, c, true});
-    backend_->gemm(cuda::transposed<const S>(p.projection.candidate, d), columns(projector_.replaced(p.projection), d), columns(p.rotation, r), r, r, d, Scale<S>{});
-    backend_->gemm(columns<const S>(p.rotation, r), columns<const S>(rule_.first(), r), columns(p.moved, r), r, k, r, Scale<S>{});
-    if (second != nullptr) {
-      go(Square<S>{p.rotation, nullptr, p.squared, r * r, c});
-      go(Square<S>{rule_.first(), second, p.centred, n, c});
-      backend_->gemm(columns<const S>(p.squared, r), columns<const S>(p.centred, r), columns(p.product, r), r, k, r, Scale<S>{});
+    if constexpr (moves) {
+      const Index d = shape_.d(), k = shape_.k(), r = rank_of(), n = r * k;
+      if (projector().transport == Transport::Keep) return;
+      S* second = rule_.second();
+      if (projector().transport == Transport::Reset) return go(Transported<S>{nullptr, nullptr, rule_.first(), second, n, c, true});
+      backend_->gemm(cuda::transposed<const S>(p.projection.candidate, d), columns(projector_.replaced(p.projection), d), columns(p.rotation, r), r, r, d, Scale<S>{});
+      backend_->gemm(columns<const S>(p.rotation, r), columns<const S>(rule_.first(), r), columns(p.moved, r), r, k, r, Scale<S>{});
+      if (second != nullptr) {
+        go(Square<S>{p.rotation, nullptr, p.squared, r * r, c});
+        go(Square<S>{rule_.first(), second, p.centred, n, c});
+        backend_->gemm(columns<const S>(p.squared, r), columns<const S>(p.centred, r), columns(p.product, r), r, k, r, Scale<S>{});
+      }
+      go(Transported<S>{p.moved, p.product, rule_.first(), second, n, c, false});
     }
-    go(Transported<S>{p.moved, p.product, rule_.first(), second, n, c, false});
   }
 
   B* backend_;
