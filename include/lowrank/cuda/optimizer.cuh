@@ -18,6 +18,7 @@
 
 #include <lowrank/cuda/core.cuh>
 #include <lowrank/cuda/lift.cuh>
+#include <lowrank/cuda/polar.cuh>
 #include <lowrank/cuda/projector.cuh>
 #include <lowrank/cuda/rule.cuh>
 
@@ -94,6 +95,17 @@ struct Remaining {
   }
   LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { weight(i, j, x); }
 };
+/// A gradient's element through the rule into an array: the sink of a dense step whose rule then needs all directions at once.
+template <class S, class Element>
+struct Directed {
+  Element element;
+  S* direction;
+  Index ld;
+  bool down = true;
+
+  LOWRANK_DEVICE Directed begin(const Control<S>& c) const { return {element.begin(c), direction, ld, down}; }
+  LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { direction[i + j * ld] = element(x, i + j * ld); }
+};
 /// X <- X + x.
 template <class S>
 struct Added {
@@ -114,6 +126,9 @@ class Optimizer {
   static constexpr bool projected = !std::is_same_v<P, Identity>;
 
  private:
+  /// A rule that turns all of R into N at once.
+  static constexpr bool orthogonal = std::is_same_v<R, Orthogonal>;
+  static_assert(!orthogonal || !LiftState<L, S>::limits, "an orthogonal direction has no columns to measure: use BackProject{}");
   static_assert(projected || std::is_same_v<L, BackProject>, "Identity keeps the whole gradient: there is nothing to scale; use BackProject{}");
   struct Nothing {
     Identity options_;
@@ -234,7 +249,7 @@ class Optimizer {
   std::size_t workspace_bytes() const {
     Arena count;
     if constexpr (projected) (void)Pieces(count, *this);
-    else (void)Squares(count, shape_.d(), shape_.k());
+    else (void)Whole(count, shape_.d(), shape_.k());
     return count.used();
   }
 
@@ -259,12 +274,23 @@ class Optimizer {
   }
 
  private:
+  /// What a step of a whole gradient cuts its workspace into.
+  struct Whole {
+    Squares squares;
+    S* direction = nullptr;
+    Polar<S> polar;
+
+    Whole(Arena& arena, Index d, Index k) : squares(arena, d, k) {
+      if (orthogonal) direction = arena.take<S>(d * k), polar = Polar<S>(arena, d, k);
+    }
+  };
   /// What a step of a projected gradient cuts its workspace into.
   struct Pieces {
     Squares gradient, core_squares, previous_squares;
     S *core, *direction, *phi, *panel;
     double* norms;
     S *moved, *centred, *product, *rotation, *squared;  // of a transport
+    Polar<S> polar;
     typename Projector::Work projection;
 
     Pieces(Arena& arena, const Optimizer& o) {
@@ -279,6 +305,7 @@ class Optimizer {
       moved = rotates ? arena.take<S>(r * k) : nullptr, centred = rotates ? arena.take<S>(r * k) : nullptr;
       product = rotates ? arena.take<S>(r * k) : nullptr;
       rotation = rotates ? arena.take<S>(r * r) : nullptr, squared = rotates ? arena.take<S>(r * r) : nullptr;
+      if (orthogonal) polar = Polar<S>(arena, r, k);
       projection = typename Projector::Work(arena, o.projector_);
     }
   };
@@ -317,18 +344,24 @@ class Optimizer {
 
   template <class T, class U>
   void run_whole(Arena& arena, const View<T>& w, const View<const U>& g) {
-    const Squares squares(arena, shape_.d(), shape_.k());
+    const Whole p(arena, shape_.d(), shape_.k());
     Control<S>* c = control_.data();
-    if (!known_norm_) squares.template operator()<S, U>(*backend_, g, c);
-    decide(known_norm_ ? nullptr : squares.column, nullptr, nullptr, {});
+    if (!known_norm_) p.squares.template operator()<S, U>(*backend_, g, c);
+    decide(known_norm_ ? nullptr : p.squares.column, nullptr, nullptr, {});
     const auto to = weight(w);
-    // a matrix that is one stretch of memory is one column
-    const bool stretch = w.row_stride == 1 && g.row_stride == 1 && w.col_stride == w.rows && g.col_stride == g.rows && sizeof(T) != 2;
     Index d = shape_.d(), k = shape_.k();
-    Gradient<S, U> from{.a = g};
-    Ruled<S, decltype(rule_.element()), Weight<S, T>> sink{rule_.element(), to, d, to.down};
-    if (stretch) d *= k, k = 1;
-    go(sweep(from, sink, d, k, c));
+    const Gradient<S, U> from{.a = g};
+    if constexpr (orthogonal) {
+      go(sweep(from, Directed<S, decltype(rule_.element())>{rule_.element(), p.direction, d}, d, k, c));
+      p.polar(*backend_, p.direction, rule().polynomial, c);
+      go(sweep(Columns<S>{p.direction, d}, to, d, k, c));
+    } else {
+      const Ruled<S, decltype(rule_.element()), Weight<S, T>> sink{rule_.element(), to, d, to.down};
+      // a matrix that is one stretch of memory is one column; stochastic rounding numbers its elements by two
+      const bool stretch = to.down && w.col_stride == w.rows && g.row_stride == 1 && g.col_stride == g.rows && sizeof(T) != 2;
+      if (stretch) d *= k, k = 1;
+      go(sweep(from, sink, d, k, c));
+    }
   }
 
   // -- projected ---------------------------------------------------------------------------------------------------------------------
@@ -361,6 +394,7 @@ class Optimizer {
       projector_.commit(*backend_, p.projection, c);
     }
     go(Direction<S, decltype(rule_.element())>{rule_.element(), p.core, p.direction, r, k, LiftState<L, S>::limits ? p.norms : nullptr, c});
+    if constexpr (orthogonal) p.polar(*backend_, p.direction, rule().polynomial, c);
     if constexpr (LiftState<L, S>::limits)
       go(Limit<S, decltype(lift_.rule())>{lift_.rule(), {p.gradient.column, p.core_squares.column, p.norms}, k, p.phi, c});
     if constexpr (std::is_same_v<L, Residual>) go(Coefficients<S>{p.core, p.phi, p.direction, r, k, S(lift().scale), c});

@@ -208,5 +208,51 @@ class RuleState<Lion, S, B> {
   Array<S, B> moment_;
 };
 
+// -- Orthogonal -----------------------------------------------------------------------------------------------------------------
+
+/// m <- mu m + x;  m, or x + mu m
+template <class S>
+struct MomentumElement {
+  S mu;
+  bool nesterov;
+  S* moment;
+
+  LOWRANK_DEVICE MomentumElement begin(const Control<S>&) const { return *this; }
+  LOWRANK_DEVICE S operator()(S x, Index at) const {
+    const S m = std::fma(S(1), x, mu * moment[at]);
+    moment[at] = m;
+    return nesterov ? std::fma(mu, m, x) : m;
+  }
+};
+
+/// Muon's rule: the element's direction is the momentum, of which the optimizer then takes the polar factor, all of it at once.
+template <class S, class B>
+class RuleState<Orthogonal, S, B> {
+ public:
+  static constexpr bool follows_memory = false;
+
+  RuleState() = default;
+  RuleState(const Orthogonal& options, Index r, Index k, Index fan_out, Index fan_in)
+      : options_(options), moment_(r, k), fan_out_(fan_out), fan_in_(fan_in) { check(); }
+
+  Orthogonal& options() { return options_; }
+  const Orthogonal& options() const { return options_; }
+  void check() const {
+    detail::check_beta("lowrank::Orthogonal", "momentum", options_.momentum), detail::check_decay("lowrank::Orthogonal", options_.weight_decay);
+  }
+  MomentumElement<S> element() const { return {S(options_.momentum), options_.form == Momentum::Nesterov, moment_.data()}; }
+  PlainMotion motion() const { return {shape_factor(options_.shape_scale, double(fan_out_), double(fan_in_)), options_.weight_decay}; }
+  double beta1() const { return 0; }
+  double beta2() const { return 0; }
+  S* first() const { return moment_.data(); }
+  S* second() const { return nullptr; }
+  void visit(auto&& f) { f("momentum", moment_); }
+
+ private:
+  Orthogonal options_;
+  Array<S, B> moment_;
+  Index fan_out_ = 1, fan_in_ = 1;
+};
+
 }  // namespace cuda
 }  // namespace lowrank

@@ -1,0 +1,188 @@
+// The orthonormal cosine transform of columns, as lowrank/linalg/dct.hpp: C_k = s_k sum_j x_j cos(pi k (2j+1) / 2n), or its transpose.
+// Two columns at a time, in one block's shared memory, through one complex transform of n points (Makhoul, IEEE Trans. ASSP 28, 1980):
+//   z = (x_0, x_2, x_4, .., x_5, x_3, x_1) of the one + i times that of the other,  Z = DFT(z),
+//   V_k = (Z_k + conj Z_(n-k)) / 2 of the one, (Z_k - conj Z_(n-k)) / 2i of the other,   C_k = s_k Re(e^(-i pi k / 2n) V_k).
+// The DFT runs over the prime factors of n (fours first), in place, its input in digit-reversed order; a prime is one product with its
+// roots. 2048, 4096, 8192 are fours and a two, LLaMA's 5120, 11008, 13824 have fives, a 43, threes. n is bounded by shared memory: two
+// columns of 2 n scalars and no prime above 1024. Roots come from one table of 4n cosines, exact to rounding.
+#pragma once
+
+#include <vector>
+
+#include <lowrank/cuda/sweep.cuh>
+
+namespace lowrank::inline LOWRANK_ABI {
+namespace cuda {
+
+/// The factors of n, at most 32 of them.
+struct Factors {
+  int count = 0;
+  int radix[32] = {};
+
+  Factors() = default;
+  explicit Factors(Index n) {
+    for (; n % 4 == 0; n /= 4) radix[count++] = 4;
+    for (Index p = 2; n > 1; ++p)
+      for (; n % p == 0; n /= p) radix[count++] = int(p);
+  }
+  int largest() const {
+    int most = 1;
+    for (int i = 0; i < count; ++i) most = cuda::most(most, radix[i]);
+    return most;
+  }
+};
+
+/// table[t] = cos(pi t / 2n), t < 4n.
+template <class S>
+struct CosineTable {
+  static constexpr int threads = 256;
+  S* table;
+  Index n;
+
+  Grid grid() const { return {ceil_div(4 * n, threads)}; }
+  template <class Block>
+  LOWRANK_DEVICE void operator()(Block& block) const {
+    block.each([&](int t) {
+      const Index i = block.index() * threads + t;
+      if (i < 4 * n) table[i] = S(std::cos(3.14159265358979323846 * double(i) / double(2 * n)));
+    });
+  }
+};
+
+/// For every pair of columns (j, j+1) of the source: out(i, j, coefficient), out being a sink.
+template <class S, class Source, class Sink>
+struct CosineTransform {
+  static constexpr int threads = 1024;
+  Source source;
+  Sink sink;
+  Index n, cols;
+  DctBasis basis;
+  Factors factors;
+  const S* table;
+  const Control<S>* control;
+
+  struct Complex {
+    S re, im;
+  };
+  static std::size_t shared(Index n) { return shared_bytes<Complex>(int(n)); }
+  Grid grid() const { return {ceil_div(cols, 2), shared(n)}; }
+
+  /// cos and sin of pi t / 2n
+  LOWRANK_DEVICE S cosine(Index t) const { return table[t % (4 * n)]; }
+  LOWRANK_DEVICE S sine(Index t) const { return table[(t + 3 * n) % (4 * n)]; }
+  /// Where input j of the DFT lies before its first pass.
+  LOWRANK_DEVICE Index reversed(Index j) const {
+    Index at = 0, size = n;
+    for (int f = factors.count - 1; f >= 0; --f) {
+      size /= factors.radix[f];
+      at += j % factors.radix[f] * size;
+      j /= factors.radix[f];
+    }
+    return at;
+  }
+
+  template <class Block>
+  LOWRANK_DEVICE void operator()(Block& block) const {
+    Complex* z = block.template shared<Complex>(int(n));
+    const Index j0 = block.index() * 2;
+    const bool forward = basis == DctBasis::Cosines;
+    const S half = S(0.70710678118654752440), scale = S(std::sqrt(2.0 / double(n)));
+    block.each([&](int t) {
+      const auto from = source.begin(*control);
+      const auto get = [&](Index i, Index j) { return j < cols ? from(i, j) : S(0); };
+      for (Index i = t; i < n; i += threads) {
+        if (forward) {
+          const Index x = 2 * i < n ? 2 * i : 2 * (n - i) - 1;
+          z[reversed(i)] = {get(x, j0), get(x, j0 + 1)};
+        } else {
+          // the adjoint: z = conj(DFT(conj ...)) of V_k = e^(i theta) (C_k - i C_(n-k)) for each column, then the order undone
+          const S c = cosine(i), s = sine(i);
+          const S a = i == 0 ? get(0, j0) * half * 2 : get(i, j0), b = i == 0 ? S(0) : get(n - i, j0);
+          const S p = i == 0 ? get(0, j0 + 1) * half * 2 : get(i, j0 + 1), q = i == 0 ? S(0) : get(n - i, j0 + 1);
+          const Complex u{a * c + b * s, a * s - b * c}, v{p * c + q * s, p * s - q * c};  // e^(i theta) (a - i b)
+          z[reversed(i)] = {u.re - v.im, -(u.im + v.re)};                                  // conj(u + i v)
+        }
+      }
+    });
+    transform(block, z);
+    block.each([&](int t) {
+      if (control->go == 0 && !sink.always) return;
+      const auto to = sink.begin(*control);
+      for (Index i = t; i < n; i += threads) {
+        if (forward) {
+          const Complex x = z[i], y = z[i == 0 ? 0 : n - i];
+          const S c = cosine(i), s = sine(i), f = (i == 0 ? half : S(1)) * scale * S(0.5);
+          // V = ((x + conj y) / 2, (x - conj y) / 2i), Re(e^(-i theta) V) = Re V cos + Im V sin
+          to(i, j0, f * ((x.re + y.re) * c + (x.im - y.im) * s));
+          if (j0 + 1 < cols) to(i, j0 + 1, f * ((x.im + y.im) * c + (y.re - x.re) * s));
+        } else {
+          const Index x = 2 * i < n ? 2 * i : 2 * (n - i) - 1;
+          to(x, j0, scale * S(0.5) * z[i].re);
+          if (j0 + 1 < cols) to(x, j0 + 1, scale * S(0.5) * -z[i].im);
+        }
+      }
+    });
+  }
+
+ private:
+  /// Z <- DFT(z), decimation in time: `size` points are ready, radix of those groups become one.
+  template <class Block>
+  LOWRANK_DEVICE void transform(Block& block, Complex* z) const {
+    Index size = 1;
+    for (int f = 0; f < factors.count; ++f) {
+      const int radix = factors.radix[f];
+      const Index step = 4 * n / (size * radix);  // of the table per root of this pass
+      if (radix == 4) {
+        block.each([&](int t) {
+          for (Index b = t; b < n / 4; b += threads) {
+            Complex* x = z + b / size * 4 * size + b % size;
+            const Complex a = x[0], q = times(x[size], b % size * step), p = times(x[2 * size], 2 * (b % size) * step),
+                          r = times(x[3 * size], 3 * (b % size) * step);
+            const Complex e{a.re + p.re, a.im + p.im}, o{a.re - p.re, a.im - p.im}, g{q.re + r.re, q.im + r.im}, h{q.re - r.re, q.im - r.im};
+            x[0] = {e.re + g.re, e.im + g.im};
+            x[size] = {o.re + h.im, o.im - h.re};  // o - i h
+            x[2 * size] = {e.re - g.re, e.im - g.im};
+            x[3 * size] = {o.re - h.im, o.im + h.re};
+          }
+        });
+      } else {
+        // one output a thread, as many butterflies at once as fit
+        const Index together = threads / radix, butterflies = n / radix;
+        auto out = block.template local<Complex>();
+        for (Index b0 = 0; b0 < butterflies; b0 += together) {
+          const auto mine = [&](int t, Complex*& x, Index& k) {
+            const Index b = b0 + t / radix;
+            x = z + b / size * radix * size + b % size;
+            k = b % size + t % radix * size;  // the output's number in its group
+            return t / radix < together && b < butterflies;
+          };
+          block.each([&](int t) {
+            Complex* x;
+            Index k;
+            if (!mine(t, x, k)) return;
+            Complex sum = x[0];
+            for (int p = 1; p < radix; ++p) {
+              const Complex y = times(x[p * size], p * k % (size * radix) * step);
+              sum = {sum.re + y.re, sum.im + y.im};
+            }
+            out[t] = sum;
+          });
+          block.each([&](int t) {
+            Complex* x;
+            Index k;
+            if (mine(t, x, k)) x[t % radix * size] = out[t];
+          });
+        }
+      }
+      size *= radix;
+    }
+  }
+  /// x e^(-i pi t / 2n)
+  LOWRANK_DEVICE Complex times(Complex x, Index t) const {
+    const S c = cosine(t), s = sine(t);
+    return {x.re * c + x.im * s, x.im * c - x.re * s};
+  }
+};
+
+}  // namespace cuda
+}  // namespace lowrank
