@@ -7,8 +7,6 @@
 // columns of 2 n scalars and no prime above 1024. Roots come from one table of 4n cosines, exact to rounding.
 #pragma once
 
-#include <vector>
-
 #include <lowrank/cuda/sweep.cuh>
 
 namespace lowrank::inline LOWRANK_ABI {
@@ -60,6 +58,7 @@ struct CosineTransform {
   Factors factors;
   const S* table;
   const Control<S>* control;
+  bool always = false;  // also when the step does not happen
 
   struct Complex {
     S re, im;
@@ -95,18 +94,16 @@ struct CosineTransform {
           const Index x = 2 * i < n ? 2 * i : 2 * (n - i) - 1;
           z[reversed(i)] = {get(x, j0), get(x, j0 + 1)};
         } else {
-          // the adjoint: z = conj(DFT(conj ...)) of V_k = e^(i theta) (C_k - i C_(n-k)) for each column, then the order undone
-          const S c = cosine(i), s = sine(i);
-          const S a = i == 0 ? get(0, j0) * half * 2 : get(i, j0), b = i == 0 ? S(0) : get(n - i, j0);
-          const S p = i == 0 ? get(0, j0 + 1) * half * 2 : get(i, j0 + 1), q = i == 0 ? S(0) : get(n - i, j0 + 1);
-          const Complex u{a * c + b * s, a * s - b * c}, v{p * c + q * s, p * s - q * c};  // e^(i theta) (a - i b)
-          z[reversed(i)] = {u.re - v.im, -(u.im + v.re)};                                  // conj(u + i v)
+          // the transpose: v = Re DFT(s_k c_k e^(-i theta)) = DFT(h),  h_k = e^(-i theta) (s_k c_k + i s_(n-k) c_(n-k)) / 2
+          const S c = cosine(i), s = sine(i), f = i == 0 ? half * scale : scale * S(0.5);
+          const S a = get(i, j0), b = i == 0 ? S(0) : get(n - i, j0), p = get(i, j0 + 1), q = i == 0 ? S(0) : get(n - i, j0 + 1);
+          z[reversed(i)] = {f * (a * c + b * s - (q * c - p * s)), f * (b * c - a * s + p * c + q * s)};
         }
       }
     });
     transform(block, z);
     block.each([&](int t) {
-      if (control->go == 0 && !sink.always) return;
+      if (control->go == 0 && !always) return;
       const auto to = sink.begin(*control);
       for (Index i = t; i < n; i += threads) {
         if (forward) {
@@ -117,8 +114,8 @@ struct CosineTransform {
           if (j0 + 1 < cols) to(i, j0 + 1, f * ((x.im + y.im) * c + (y.re - x.re) * s));
         } else {
           const Index x = 2 * i < n ? 2 * i : 2 * (n - i) - 1;
-          to(x, j0, scale * S(0.5) * z[i].re);
-          if (j0 + 1 < cols) to(x, j0 + 1, scale * S(0.5) * -z[i].im);
+          to(x, j0, z[i].re);
+          if (j0 + 1 < cols) to(x, j0 + 1, z[i].im);
         }
       }
     });
@@ -181,6 +178,124 @@ struct CosineTransform {
   LOWRANK_DEVICE Complex times(Complex x, Index t) const {
     const S c = cosine(t), s = sine(t);
     return {x.re * c + x.im * s, x.im * c - x.re * s};
+  }
+};
+
+/// Throws unless columns of n can be transformed on a device: the shared memory of sm_80, and a block's threads.
+template <class S>
+void check_transform(const char* who, Index n) {
+  constexpr Index room = 160 * 1024;
+  if (n * 2 * Index(sizeof(S)) > room || Factors(n).largest() > 1024)
+    detail::bad_argument(who, "columns of " + std::to_string(n), "at most " + std::to_string(room / 2 / Index(sizeof(S))) + ", without a prime factor above 1024; the CPU transforms any");
+}
+
+/// P (d x r) <- the chosen basis vectors.
+template <class S>
+struct Cosines {
+  static constexpr int threads = 256;
+  S* P;
+  Index d, r;
+  const int* index;
+  const S* table;
+  DctBasis basis;
+
+  Grid grid() const { return {ceil_div(d * r, threads)}; }
+  template <class Block>
+  LOWRANK_DEVICE void operator()(Block& block) const {
+    block.each([&](int t) {
+      const Index e = block.index() * threads + t;
+      if (e >= d * r) return;
+      const Index row = e % d, chosen = index[e / d], q = basis == DctBasis::Cosines ? chosen : row, j = basis == DctBasis::Cosines ? row : chosen;
+      const S x = S(std::sqrt(2.0 / double(d))) * table[q * (2 * j + 1) % (4 * d)];
+      P[e] = q == 0 ? S(0.70710678118654752440) * x : x;
+    });
+  }
+};
+
+// -- the r largest of n scores ----------------------------------------------------------------------------------------------------------
+
+/// chosen[i] = 1 if fewer than r scores come before score i, larger ones or equal ones of lower index: n^2 comparisons, all at once.
+struct Choose {
+  static constexpr int threads = 256;
+  const double* score;
+  Index n, r;
+  int* chosen;
+
+  Grid grid() const { return {ceil_div(n, threads)}; }
+  template <class Block>
+  LOWRANK_DEVICE void operator()(Block& block) const {
+    block.each([&](int t) {
+      const Index i = block.index() * threads + t;
+      if (i >= n) return;
+      Index before = 0;
+      for (Index j = 0; j < n; ++j) before += score[j] > score[i] || (score[j] == score[i] && j < i);
+      chosen[i] = before < r;
+    });
+  }
+};
+/// index = the chosen ones, ascending; old (null: none) is where each was in `old`, or -1.
+struct Chosen {
+  static constexpr int threads = 256;
+  const int* chosen;
+  Index n, r;
+  int* index;
+  const int* old;
+  int* from;
+
+  Grid grid() const { return {ceil_div(n, threads)}; }
+  template <class Block>
+  LOWRANK_DEVICE void operator()(Block& block) const {
+    block.each([&](int t) {
+      const Index i = block.index() * threads + t;
+      if (i >= n || chosen[i] == 0) return;
+      Index slot = 0;
+      for (Index j = 0; j < i; ++j) slot += chosen[j];
+      if (slot >= r) return;  // scores that are not numbers choose everything
+      index[slot] = int(i);
+      if (old == nullptr) return;
+      int was = -1;
+      for (Index q = 0; q < r; ++q) was = old[q] == int(i) ? int(q) : was;
+      from[slot] = was;
+    });
+  }
+};
+
+/// out (r x k) <- rows of x (d x k) and, where the step happens, those rows times `keep`.
+template <class S>
+struct TakeRows {
+  static constexpr int threads = 256;
+  S *x, *out;
+  Index d, r, k;
+  const int* index;
+  S keep;
+  const Control<S>* control;
+
+  Grid grid() const { return {ceil_div(r * k, threads)}; }
+  template <class Block>
+  LOWRANK_DEVICE void operator()(Block& block) const {
+    block.each([&](int t) {
+      const Index e = block.index() * threads + t;
+      if (e >= r * k) return;
+      S& from = x[index[e % r] + e / r * d];
+      out[e] = from;
+      if (keep != 1 && control->go != 0) from *= keep;
+    });
+  }
+};
+
+/// index[i] = i
+struct FirstIndices {
+  static constexpr int threads = 256;
+  int* index;
+  Index r;
+
+  Grid grid() const { return {ceil_div(r, threads)}; }
+  template <class Block>
+  LOWRANK_DEVICE void operator()(Block& block) const {
+    block.each([&](int t) {
+      const Index i = block.index() * threads + t;
+      if (i < r) index[i] = int(i);
+    });
   }
 };
 

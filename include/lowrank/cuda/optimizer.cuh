@@ -372,20 +372,26 @@ class Optimizer {
     Control<S>* c = control_.data();
     const Index r = rank_of(), k = shape_.k();
     const Intake<S, U, B> a{*backend_, g, c, p.panel};
-    Plan plan{.refreshing = refreshing, .warm = Projector::warm(kept_), .declines = Projector::declines,
+    Plan plan{.refreshing = refreshing, .warm = Projector::warm(kept_), .declines = Projector::declines, .compares = Projector::compares,
               .reset = projector().transport == Transport::Reset};
     if constexpr (requires { projector().refresh_on_drift; }) plan.threshold = projector().refresh_on_drift;
 
     p.gradient.template operator()<S, U>(*backend_, g, c);
     if (refreshing) projector_.refresh(*backend_, a, p.projection, c, plan.warm);
     else projector_.prepare(*backend_, p.projection, c);
-    a.down(refreshing ? p.projection.candidate : projector_.basis(p.projection), r, p.core);
+    constexpr bool takes = requires { projector_.core(*backend_, p.projection, p.core, c); };
+    if constexpr (takes) {
+      if (refreshing) projector_.core(*backend_, p.projection, p.core, c);
+      else a.down(projector_.basis(p.projection), r, p.core);
+    } else {
+      a.down(refreshing ? p.projection.candidate : projector_.basis(p.projection), r, p.core);
+    }
     p.core_squares.template operator()<S, S>(*backend_, View<const S>{p.core, r, k, 1, r});
-    const bool declines = refreshing && Projector::declines;
-    if (declines) p.previous_squares.template operator()<S, S>(*backend_, View<const S>{p.projection.previous, r, k, 1, r});
-    decide(p.gradient.column, p.core_squares.column, declines ? p.previous_squares.column : nullptr, plan);
+    const bool compares = refreshing && Projector::compares;
+    if (compares) p.previous_squares.template operator()<S, S>(*backend_, View<const S>{p.projection.previous, r, k, 1, r});
+    decide(p.gradient.column, p.core_squares.column, compares ? p.previous_squares.column : nullptr, plan);
 
-    if (declines) {
+    if (compares) {
       go(CopyIf<S, S>{p.projection.previous, p.core, r * k, c, true});
       go(CopyIf<double, S>{p.previous_squares.column, p.core_squares.column, k, c, true});
     }
@@ -436,6 +442,14 @@ class Optimizer {
       if (projector().transport == Transport::Keep) return;
       S* second = rule_.second();
       if (projector().transport == Transport::Reset) return go(Transported<S>{nullptr, nullptr, rule_.first(), second, n, c, true});
+      if constexpr (requires { projector_.moved_from(p.projection); }) {
+        for (S* x : {rule_.first(), second}) {
+          if (x == nullptr) continue;
+          backend_->copy(p.moved, x, std::size_t(n) * sizeof(S));
+          go(GatherRows<S>{p.moved, x, r, k, projector_.moved_from(p.projection), c});
+        }
+        return;
+      }
       backend_->gemm(cuda::transposed<const S>(p.projection.candidate, d), columns(projector_.replaced(p.projection), d), columns(p.rotation, r), r, r, d, Scale<S>{});
       backend_->gemm(columns<const S>(p.rotation, r), columns<const S>(rule_.first(), r), columns(p.moved, r), r, k, r, Scale<S>{});
       if (second != nullptr) {
