@@ -18,9 +18,7 @@
 
 #include <lowrank/cuda/core.cuh>
 #include <lowrank/cuda/lift.cuh>
-#include <lowrank/cuda/polar.cuh>
-#include <lowrank/cuda/projector.cuh>
-#include <lowrank/cuda/rule.cuh>
+#include <lowrank/cuda/method.cuh>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace cuda {
@@ -106,17 +104,6 @@ struct Directed {
   LOWRANK_DEVICE Directed begin(const Control<S>& c) const { return {element.begin(c), direction, ld, down}; }
   LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { direction[i + j * ld] = element(x, i + j * ld); }
 };
-/// X <- X + x.
-template <class S>
-struct Added {
-  S* data;
-  Index ld;
-  bool down = true;
-
-  LOWRANK_DEVICE Added begin(const Control<S>&) const { return *this; }
-  LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { data[i + j * ld] += x; }
-};
-
 template <class S, class P, class R, class L, class B>
 class Optimizer {
   static_assert(std::is_same_v<S, float> || std::is_same_v<S, double>, "state is kept in float or double");
@@ -126,6 +113,8 @@ class Optimizer {
   static constexpr bool projected = !std::is_same_v<P, Identity>;
 
  private:
+  /// A method of one part, in the projector's place.
+  static constexpr bool coupled = std::is_same_v<R, Coupled>;
   /// A rule that turns all of R into N at once.
   static constexpr bool orthogonal = std::is_same_v<R, Orthogonal>;
   static_assert(!orthogonal || !LiftState<L, S>::limits, "an orthogonal direction has no columns to measure: use BackProject{}");
@@ -151,7 +140,8 @@ class Optimizer {
   Optimizer(B& backend, const View<T>& w, P projector, R rule = {}, L lift = {})
       : backend_(&backend), shape_(make_shape(w, projector)) {
     static_assert(std::is_same_v<compute_t<T>, S>, "the state's scalar is the one W computes in");
-    if constexpr (projected) projector_ = Projector(projector, shape_.d(), shape_.k());
+    if constexpr (coupled) projector_ = Projector(projector, shape_.d(), shape_.k(), shape_.rows, shape_.cols);
+    else if constexpr (projected) projector_ = Projector(projector, shape_.d(), shape_.k());
     const Index r = projected ? rank_of() : shape_.d();
     rule_ = RuleState<R, S, B>(rule, r, shape_.k(), shape_.rows, shape_.cols);
     lift_ = LiftState<L, S>(lift);
@@ -186,7 +176,8 @@ class Optimizer {
   void enqueue(const View<T>& w, const View<U>& g, Refresh refresh) {
     Arena arena(backend_->workspace(workspace_bytes()));
     const View<const U> gradient{g.data, g.rows, g.cols, g.row_stride, g.col_stride};
-    if constexpr (projected) run_projected(arena, shape_(w), shape_(View<const std::remove_const_t<U>>(gradient)), refresh == Refresh::Yes);
+    if constexpr (coupled) run_coupled(arena, shape_(w), shape_(View<const std::remove_const_t<U>>(gradient)));
+    else if constexpr (projected) run_projected(arena, shape_(w), shape_(View<const std::remove_const_t<U>>(gradient)), refresh == Refresh::Yes);
     else run_whole(arena, shape_(w), shape_(View<const std::remove_const_t<U>>(gradient)));
   }
   /// Waits for the device; what the last step that ran there says of itself.
@@ -198,7 +189,8 @@ class Optimizer {
   }
   /// Whether the next step renews the basis, as of the last report.
   bool due() const {
-    if constexpr (projected) return detail::due(projector_.options(), kept_);
+    if constexpr (coupled) return true;
+    else if constexpr (projected) return detail::due(projector_.options(), kept_);
     else return false;
   }
 
@@ -248,7 +240,8 @@ class Optimizer {
   /// Bytes a step needs and forgets.
   std::size_t workspace_bytes() const {
     Arena count;
-    if constexpr (projected) (void)Pieces(count, *this);
+    if constexpr (coupled) (void)Coupling(count, *this);
+    else if constexpr (projected) (void)Pieces(count, *this);
     else (void)Whole(count, shape_.d(), shape_.k());
     return count.used();
   }
@@ -266,7 +259,8 @@ class Optimizer {
     Control<S> now;
     backend_->download(&now, control_.data(), sizeof now);
     auto& kept = now.kept;
-    f("steps", kept.steps), f("rule_steps", kept.rule_steps);
+    f("steps", kept.steps);
+    if constexpr (!coupled) f("rule_steps", kept.rule_steps);
     if constexpr (projected) Projector::numbers(kept, f);
     if constexpr (LiftState<L, S>::limits) f("limited_norm", kept.limited_norm);
     backend_->upload(&control_.data()->kept, &kept, sizeof kept);
@@ -282,6 +276,18 @@ class Optimizer {
 
     Whole(Arena& arena, Index d, Index k) : squares(arena, d, k) {
       if (orthogonal) direction = arena.take<S>(d * k), polar = Polar<S>(arena, d, k);
+    }
+  };
+  /// What a step of a method cuts its workspace into.
+  struct Coupling {
+    Squares gradient;
+    S *panel, *direction, *phi = nullptr;
+    typename Projector::Work projection;
+
+    Coupling(Arena& arena, const Optimizer& o)
+        : gradient(arena, o.shape_.d(), o.shape_.k()), panel(arena.take<S>(o.shape_.d() * Intake<S, S, B>::panel_columns(o.shape_.d(), o.shape_.k()))),
+          projection(arena, o.projector_) {
+      direction = projection.direction;
     }
   };
   /// What a step of a projected gradient cuts its workspace into.
@@ -328,7 +334,7 @@ class Optimizer {
   /// Whether the moments can move with the basis.
   static constexpr bool moves = requires(RuleState<R, S, B> rule) { rule.first(); };
   void check_transport() const {
-    if constexpr (projected && !moves)
+    if constexpr (projected && !moves && !coupled)
       if (projector().transport != Transport::Keep)
         detail::bad_argument("lowrank::cuda::Optimizer", "moments in few bits that move with the basis", "Transport::Keep, or fp32 moments");
   }
@@ -337,7 +343,11 @@ class Optimizer {
   void go(const K& kernel) { launch(*backend_, kernel); }
 
   void decide(const double* gradient, const double* core, const double* before, const Plan& plan) {
-    go(Decide<S, decltype(rule_.motion())>{gradient, core, before, shape_.k(), rule_.motion(), rule_.beta1(), rule_.beta2(), lift_.scale(), plan, control_.data()});
+    const auto motion = [&] {
+      if constexpr (coupled) return projector_.motion();
+      else return rule_.motion();
+    }();
+    go(Decide<S, std::remove_const_t<decltype(motion)>>{gradient, core, before, shape_.k(), motion, rule_.beta1(), rule_.beta2(), lift_.scale(), plan, control_.data()});
   }
 
   // -- the whole gradient: two passes, or one when the caller knows the norm --------------------------------------------------------------
@@ -362,6 +372,18 @@ class Optimizer {
       if (stretch) d *= k, k = 1;
       go(sweep(from, sink, d, k, c));
     }
+  }
+
+  // -- a method of one part --------------------------------------------------------------------------------------------------------
+
+  template <class T, class U>
+  void run_coupled(Arena& arena, const View<T>& w, const View<const U>& g) {
+    Coupling p(arena, *this);
+    Control<S>* c = control_.data();
+    if (!known_norm_) p.gradient.template operator()<S, U>(*backend_, g, c);
+    decide(known_norm_ ? nullptr : p.gradient.column, nullptr, nullptr, {.refreshing = true});
+    projector_.step(*backend_, Gradient<S, U>{.a = g}, p.projection, c);
+    write(p, p.projection.candidate, c, w, g);
   }
 
   // -- projected ---------------------------------------------------------------------------------------------------------------------
@@ -404,22 +426,20 @@ class Optimizer {
     if constexpr (LiftState<L, S>::limits)
       go(Limit<S, decltype(lift_.rule())>{lift_.rule(), {p.gradient.column, p.core_squares.column, p.norms}, k, p.phi, c});
     if constexpr (std::is_same_v<L, Residual>) go(Coefficients<S>{p.core, p.phi, p.direction, r, k, S(lift().scale), c});
-    write(p, c, w, g);
+    write(p, projector_.basis(p.projection), c, w, g);
   }
 
   /// W <- after (before W - move (P N + A diag(phi))).
-  template <class T, class U>
-  void write(const Pieces& p, const Control<S>* c, const View<T>& w, const View<const U>& g) {
+  template <class Work, class T, class U>
+  void write(const Work& p, const S* basis, const Control<S>* c, const View<T>& w, const View<const U>& g) {
     const Index d = shape_.d(), k = shape_.k(), r = rank_of();
     if constexpr (!LiftState<L, S>::uses_projection) {
       go(sweep(Gradient<S, U>{.a = g, .factor = p.phi}, weight(w), d, k, c));
     } else if constexpr (std::is_same_v<S, T>) {
-      const S* basis = projector_.basis(p.projection);
       backend_->gemm(columns(basis, d), columns<const S>(p.direction, r), operand(w), d, k, r, Scale<S>{1, 0, c->write});
       if constexpr (LiftState<L, S>::uses_gradient)
         go(sweep(Gradient<S, U>{.a = g, .factor = p.phi}, Remaining<S, T>{weight(w)}, d, k, c));
     } else {
-      const S* basis = projector_.basis(p.projection);
       const Index wide = Intake<S, S, B>::panel_columns(d, k);
       for (Index j0 = 0; j0 < k; j0 += wide) {
         const Index n = least(wide, k - j0);
