@@ -1,5 +1,6 @@
 // Rules on the whole gradient: the device's kernels give the CPU library's bits, stochastic rounding included.
 #include <cuda/both.hpp>
+#include <lowrank/rule/adam8bit.hpp>
 #include <lowrank/rule/adam_bf16.hpp>
 #include <lowrank/rule/lion.hpp>
 
@@ -61,6 +62,12 @@ TEST_CASE("Weights and gradients in 16 bits: nearest and stochastic rounding as 
 TEST_CASE("Moments in bf16, rounded by the same stream", "[cuda]") {
   check_equal<float, float>(lowrank::AdamBf16{.seed = 3});
   check_equal<bf16, bf16>(lowrank::AdamBf16{.seed = 3}, {.lr = 0.01, .rounding = lowrank::Rounding::Stochastic});
+}
+
+TEST_CASE("Moments in 8 bits: the same codes", "[cuda]") {
+  check_equal<float, float>(lowrank::Adam8bit{.weight_decay = 0.1, .seed = 3});
+  check_equal<double, double>(lowrank::Adam8bit{.seed = 4});
+  check_equal<bf16, half>(lowrank::Adam8bit{.epsilon = lowrank::Epsilon::BeforeCorrection, .seed = 3});
 }
 
 TEST_CASE("The order in which threads and blocks run changes nothing", "[cuda]") {

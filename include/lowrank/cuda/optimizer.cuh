@@ -117,6 +117,8 @@ class Optimizer {
   static constexpr bool coupled = std::is_same_v<R, Coupled>;
   /// A rule that turns all of R into N at once.
   static constexpr bool orthogonal = std::is_same_v<R, Orthogonal>;
+  /// A rule with a kernel of its own instead of an element function.
+  static constexpr bool by_kernel = requires(RuleState<R, S, B> rule, S* x, Control<S>* c) { rule.kernel(x, x, c); };
   static_assert(!orthogonal || !LiftState<L, S>::limits, "an orthogonal direction has no columns to measure: use BackProject{}");
   static_assert(projected || std::is_same_v<L, BackProject>, "Identity keeps the whole gradient: there is nothing to scale; use BackProject{}");
   struct Nothing {
@@ -275,7 +277,8 @@ class Optimizer {
     Polar<S> polar;
 
     Whole(Arena& arena, Index d, Index k) : squares(arena, d, k) {
-      if (orthogonal) direction = arena.take<S>(d * k), polar = Polar<S>(arena, d, k);
+      if (orthogonal || by_kernel) direction = arena.take<S>(d * k);
+      if (orthogonal) polar = Polar<S>(arena, d, k);
     }
   };
   /// What a step of a method cuts its workspace into.
@@ -365,6 +368,10 @@ class Optimizer {
       go(sweep(from, Directed<S, decltype(rule_.element())>{rule_.element(), p.direction, d}, d, k, c));
       p.polar(*backend_, p.direction, rule().polynomial, c);
       go(sweep(Columns<S>{p.direction, d}, to, d, k, c));
+    } else if constexpr (by_kernel) {
+      go(sweep(from, Columns<S>{p.direction, d}, d, k, c));
+      go(rule_.kernel(p.direction, p.direction, c));
+      go(sweep(Columns<S>{p.direction, d}, to, d, k, c));
     } else {
       const Ruled<S, decltype(rule_.element()), Weight<S, T>> sink{rule_.element(), to, d, to.down};
       // a matrix that is one stretch of memory is one column; stochastic rounding numbers its elements by two
@@ -421,10 +428,19 @@ class Optimizer {
       if (plan.warm) transport(p, c);
       projector_.commit(*backend_, p.projection, c);
     }
-    go(Direction<S, decltype(rule_.element())>{rule_.element(), p.core, p.direction, r, k, LiftState<L, S>::limits ? p.norms : nullptr, c});
+    const double* norms = p.norms;
+    if constexpr (by_kernel) {
+      go(rule_.kernel(p.core, p.direction, c));
+      if constexpr (LiftState<L, S>::limits) {
+        p.previous_squares.template operator()<S, S>(*backend_, View<const S>{p.direction, r, k, 1, r});
+        norms = p.previous_squares.column;
+      }
+    } else {
+      go(Direction<S, decltype(rule_.element())>{rule_.element(), p.core, p.direction, r, k, LiftState<L, S>::limits ? p.norms : nullptr, c});
+    }
     if constexpr (orthogonal) p.polar(*backend_, p.direction, rule().polynomial, c);
     if constexpr (LiftState<L, S>::limits)
-      go(Limit<S, decltype(lift_.rule())>{lift_.rule(), {p.gradient.column, p.core_squares.column, p.norms}, k, p.phi, c});
+      go(Limit<S, decltype(lift_.rule())>{lift_.rule(), {p.gradient.column, p.core_squares.column, norms}, k, p.phi, c});
     if constexpr (std::is_same_v<L, Residual>) go(Coefficients<S>{p.core, p.phi, p.direction, r, k, S(lift().scale), c});
     write(p, projector_.basis(p.projection), c, w, g);
   }
