@@ -21,13 +21,13 @@ struct DeviceScalar<Eigen::half> { using type = lc::Half; };
 
 /// A matrix with padding between its lines, which must survive; seen by either library.
 template <class T>
-struct Placed {
+struct Padded {
   using D = typename DeviceScalar<T>::type;
   lr::Index rows, cols, ld;
   bool row_major;
   std::vector<T> memory;
 
-  Placed(lr::Index m, lr::Index n, bool by_rows, lr::Index padding = 0)
+  Padded(lr::Index m, lr::Index n, bool by_rows, lr::Index padding = 0)
       : rows(m), cols(n), ld((by_rows ? n : m) + padding), row_major(by_rows), memory(std::size_t(ld * (by_rows ? m : n)), T(7.0f)) {}
   T& operator()(lr::Index i, lr::Index j) { return memory[std::size_t(row_major ? i * ld + j : i + j * ld)]; }
   template <class M>
@@ -64,15 +64,15 @@ struct Case {
   lr::Index padding = 0;
   int steps = 7;
   lr::Step step = {.lr = 0.01};
-  Order order = Order::Forward;
+  Schedule order = Schedule::Forward;
 };
 
 /// Takes the steps on both and returns the largest difference of the weights over the largest weight change; 0: equal bits.
 template <class T, class U, class P, class R, class L>
 double difference(const Case& c, const P& projector, const R& rule, const L& lift) {
   HostDevice machine(c.order);
-  Placed<T> w(c.rows, c.cols, c.weight_by_rows, c.padding), v = w;
-  Placed<U> g(c.rows, c.cols, c.gradient_by_rows, 2 * c.padding);
+  Padded<T> w(c.rows, c.cols, c.weight_by_rows, c.padding), v = w;
+  Padded<U> g(c.rows, c.cols, c.gradient_by_rows, 2 * c.padding);
   w.set(noise(c.rows, c.cols, 3)), v.set(noise(c.rows, c.cols, 3));
   const Eigen::MatrixXd before = w.values();
   lr::Optimizer cpu(w.cpu(), projector, rule, lift);

@@ -1,5 +1,6 @@
 // Rules on the whole gradient: the device's kernels give the CPU library's bits, stochastic rounding included.
 #include <cuda/both.hpp>
+#include <lowrank/rule/adam8bit.hpp>
 #include <lowrank/rule/adam_bf16.hpp>
 #include <lowrank/rule/lion.hpp>
 
@@ -63,8 +64,14 @@ TEST_CASE("Moments in bf16, rounded by the same stream", "[cuda]") {
   check_equal<bf16, bf16>(lowrank::AdamBf16{.seed = 3}, {.lr = 0.01, .rounding = lowrank::Rounding::Stochastic});
 }
 
+TEST_CASE("Moments in 8 bits: the same codes", "[cuda]") {
+  check_equal<float, float>(lowrank::Adam8bit{.weight_decay = 0.1, .seed = 3});
+  check_equal<double, double>(lowrank::Adam8bit{.seed = 4});
+  check_equal<bf16, half>(lowrank::Adam8bit{.epsilon = lowrank::Epsilon::BeforeCorrection, .seed = 3});
+}
+
 TEST_CASE("The order in which threads and blocks run changes nothing", "[cuda]") {
-  for (const Order order : {Order::Backward, Order::Scattered})
+  for (const Schedule order : {Schedule::Backward, Schedule::Scattered})
     for (Case c : cases) {
       c.order = order;
       CHECK(difference<float, float>(c, lowrank::Identity{}, lowrank::AdamW{}, lowrank::BackProject{}) == 0);
@@ -75,7 +82,7 @@ TEST_CASE("A gradient that is not finite changes no bit", "[cuda]") {
   for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL, 1e20})
     for (const bool by_rows : {false, true}) {
       HostDevice machine;
-      Placed<float> w(9, 40, by_rows, 2), g(9, 40, !by_rows);
+      Padded<float> w(9, 40, by_rows, 2), g(9, 40, !by_rows);
       w.set(noise(9, 40, 1));
       w(2, 3) = -0.0f;
       g.set(noise(9, 40, 2));
@@ -100,7 +107,7 @@ TEST_CASE("A gradient that is not finite changes no bit", "[cuda]") {
 
 TEST_CASE("Bad calls throw before anything is touched", "[cuda]") {
   HostDevice machine;
-  Placed<float> w(4, 6, false), g(4, 6, false), other(6, 4, false);
+  Padded<float> w(4, 6, false), g(4, 6, false), other(6, 4, false);
   w.set(noise(4, 6, 1)), g.set(noise(4, 6, 2));
   const auto before = w.memory;
   lc::Optimizer opt(machine, w.device(), lowrank::Identity{}, lowrank::AdamW{});
@@ -121,7 +128,7 @@ TEST_CASE("Bad calls throw before anything is touched", "[cuda]") {
 
 TEST_CASE("After the first step nothing is allocated, and every step launches the same", "[cuda]") {
   HostDevice machine;
-  Placed<float> w(40, 60, true), g(40, 60, true);
+  Padded<float> w(40, 60, true), g(40, 60, true);
   {
     lc::Optimizer opt(machine, w.device(), lowrank::Identity{}, lowrank::AdamW{});
     g.set(noise(40, 60, 1));

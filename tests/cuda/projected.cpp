@@ -66,9 +66,9 @@ TEST_CASE("Projected steps of weights and gradients in 16 bits", "[cuda]") {
 }
 
 TEST_CASE("The order in which threads and blocks run changes no bit", "[cuda]") {
-  const auto run = [](Order order, const auto& projector, const auto& lift) {
+  const auto run = [](Schedule order, const auto& projector, const auto& lift) {
     HostDevice machine(order);
-    Placed<float> w(20, 70, true), g(20, 70, false);
+    Padded<float> w(20, 70, true), g(20, 70, false);
     w.set(noise(20, 70, 3));
     lc::Optimizer opt(machine, w.device(), projector, galore_adam, lift);
     for (std::uint64_t t = 0; t < 5; ++t) {
@@ -78,10 +78,10 @@ TEST_CASE("The order in which threads and blocks run changes no bit", "[cuda]") 
     return w.memory;
   };
   const auto same = [&](const auto& projector, const auto& lift) {
-    const auto forward = run(Order::Forward, projector, lift);
-    CHECK(forward == run(Order::Backward, projector, lift));
-    CHECK(forward == run(Order::Scattered, projector, lift));
-    CHECK(forward == run(Order::Forward, projector, lift));
+    const auto forward = run(Schedule::Forward, projector, lift);
+    CHECK(forward == run(Schedule::Backward, projector, lift));
+    CHECK(forward == run(Schedule::Scattered, projector, lift));
+    CHECK(forward == run(Schedule::Forward, projector, lift));
   };
   same(lowrank::Subspace{.rank = 3, .refresh_every = 2}, lowrank::Residual{});
   same(lowrank::Subspace{.rank = 20, .refresh_every = 2}, lowrank::BackProject{});
@@ -90,7 +90,7 @@ TEST_CASE("The order in which threads and blocks run changes no bit", "[cuda]") 
 
 TEST_CASE("Gradients of zeros and of low rank: as on the CPU", "[cuda]") {
   HostDevice machine;
-  Placed<double> w(12, 30, false), v = w, g(12, 30, false);
+  Padded<double> w(12, 30, false), v = w, g(12, 30, false);
   w.set(noise(12, 30, 1)), v.set(noise(12, 30, 1));
   const lowrank::Subspace subspace{.rank = 4, .refresh_every = 2};
   lowrank::Optimizer cpu(w.cpu(), subspace, lowrank::AdamW{}, lowrank::BackProject{});
@@ -142,7 +142,7 @@ TEST_CASE("A gradient that is not finite changes no bit, whether the basis is du
   const auto check = [](const auto& projector, const auto& lift) {
     for (int bad_step = 0; bad_step < 3; ++bad_step) {
       HostDevice machine;
-      Placed<float> w(9, 40, false, 2), g(9, 40, true);
+      Padded<float> w(9, 40, false, 2), g(9, 40, true);
       w.set(noise(9, 40, 1));
       w(2, 3) = -0.0f;
       lc::Optimizer opt(machine, w.device(), projector, lowrank::AdamW{.weight_decay = 1}, lift);
@@ -170,7 +170,7 @@ TEST_CASE("A gradient that is not finite changes no bit, whether the basis is du
 
 TEST_CASE("Once a refresh and a plain step were taken, nothing is allocated and steps launch alike", "[cuda]") {
   HostDevice machine;
-  Placed<float> w(30, 60, true), g(30, 60, true);
+  Padded<float> w(30, 60, true), g(30, 60, true);
   g.set(gradient(30, 60, 1));
   {
     lc::Optimizer opt(machine, w.device(), lowrank::Subspace{.rank = 4, .refresh_every = 3}, lowrank::AdamW{}, lowrank::Residual{});
@@ -188,7 +188,7 @@ TEST_CASE("Once a refresh and a plain step were taken, nothing is allocated and 
     CHECK(calls[6] == calls[3]);
 
     // what a graph would hold: launches only, and the numbers from device memory
-    Placed<float> other = w;
+    Padded<float> other = w;
     machine.calls();
     opt.enqueue(w.device(), g.device(), lc::Refresh::No);
     for (const std::string& call : machine.calls()) CHECK((call.find("load") == std::string::npos));
@@ -198,7 +198,7 @@ TEST_CASE("Once a refresh and a plain step were taken, nothing is allocated and 
 
 TEST_CASE("enqueue() with set() is step(), whatever lr it is replayed with", "[cuda]") {
   HostDevice machine;
-  Placed<float> w(30, 60, true), v = w, g(30, 60, true);
+  Padded<float> w(30, 60, true), v = w, g(30, 60, true);
   const lowrank::Subspace subspace{.rank = 4, .refresh_every = 3};
   lc::Optimizer a(machine, w.device(), subspace, lowrank::AdamW{}, lowrank::BackProject{}), b(machine, v.device(), subspace, lowrank::AdamW{}, lowrank::BackProject{});
   for (std::uint64_t t = 0; t < 8; ++t) {

@@ -22,14 +22,14 @@ namespace support {
 
 namespace lc = lowrank::cuda;
 
-enum class Order { Forward, Backward, Scattered };
+enum class Schedule { Forward, Backward, Scattered };
 
 /// 0 .. n-1 in that order.
-inline std::vector<lc::Index> sequence(lc::Index n, Order order) {
+inline std::vector<lc::Index> sequence(lc::Index n, Schedule order) {
   std::vector<lc::Index> at(static_cast<std::size_t>(n));
   std::iota(at.begin(), at.end(), lc::Index(0));
-  if (order == Order::Backward) std::reverse(at.begin(), at.end());
-  if (order == Order::Scattered)
+  if (order == Schedule::Backward) std::reverse(at.begin(), at.end());
+  if (order == Schedule::Scattered)
     for (std::size_t i = at.size(); i > 1; --i) std::swap(at[i - 1], at[lc::random_block(1, 2, i).word[0] % i]);
   return at;
 }
@@ -77,7 +77,7 @@ class HostBlock {
 
 class HostDevice {
  public:
-  explicit HostDevice(Order order = Order::Forward) : order_(order) {}
+  explicit HostDevice(Schedule order = Schedule::Forward) : order_(order) {}
   HostDevice(const HostDevice&) = delete;
   ~HostDevice() {
     if (workspace_ != nullptr) ::operator delete(workspace_);
@@ -206,7 +206,7 @@ class HostDevice {
   }
   void record(const char* what, lc::Index size) { calls_.push_back(std::string(what) + " " + std::to_string(size)); }
 
-  Order order_;
+  Schedule order_;
   int allocations_ = 0;
   std::map<void*, std::size_t> live_;
   void* workspace_ = nullptr;

@@ -59,6 +59,7 @@ struct Control {
   double move = 0;                // lr gain
   double c1 = 1, c2 = 1;          // bias corrections of the moments before this step
   S write[2] = {0, 1};            // alpha and beta of W <- alpha P N + beta W
+  S write_momentum[2] = {0, 1};   // alpha and beta of Dion's B <- B - (1 - mu) P R
   double norm = 0;                // scratch of a refresh: ||R||^2
   S inverse_norm = 0;             // 1 / ||R||, or 0
   S kept_factor = 0;              // Residual: -scale / c

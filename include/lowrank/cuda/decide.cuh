@@ -13,7 +13,8 @@ namespace cuda {
 struct Plan {
   bool refreshing = false;  // a candidate was made
   bool warm = false;        // from a basis in use
-  bool declines = false;    // a candidate may be turned down: when it holds less than what it replaces, or nothing
+  bool declines = false;    // a candidate that holds nothing is turned down
+  bool compares = false;    // and one that holds less than what it replaces
   bool reset = false;       // moments start anew with a new basis
   double threshold = 0;     // of drift
 };
@@ -50,8 +51,8 @@ struct Decide {
     if (gradient == nullptr) energy = known * known;
     bool commit = plan.refreshing;
     if (plan.refreshing && plan.declines)
-      commit = energy > 0 && held > 0 && is_finite(held) && (!plan.warm || (held_before > 0 && held >= held_before));
-    if (core != nullptr && plan.refreshing && !commit) held = held_before;
+      commit = energy > 0 && held > 0 && is_finite(held) && (!plan.compares || !plan.warm || (held_before > 0 && held >= held_before));
+    if (core_old != nullptr && !commit) held = held_before;
     c.go = usable<S>(energy) && usable<S>(held) && (!given || usable<S>(known * known));
     c.commit = c.go && commit;
     c.move = 0;
@@ -70,7 +71,7 @@ struct Decide {
         kept.captured_at_refresh = captured;
         kept.refresh_pending = 0;
         ++kept.refreshes;
-      } else if (plan.refreshing && plan.warm && energy > 0 && !(held_before > 0)) {
+      } else if (plan.refreshing && plan.compares && plan.warm && energy > 0 && !(held_before > 0)) {
         kept.captured_at_refresh = 0;  // the basis holds nothing of this gradient: the next step starts afresh
         kept.refresh_pending = 1;
       } else if (plan.threshold > 0 && captured < (1 - plan.threshold) * kept.captured_at_refresh) {

@@ -95,6 +95,22 @@ class LiftState<BackProject, S> {
   BackProject options_;
 };
 
+template <class S>
+class LiftState<Coupled, S> {
+ public:
+  static constexpr bool uses_projection = true, uses_gradient = false, limits = false;
+
+  LiftState() = default;
+  explicit LiftState(const Coupled&) {}
+  Coupled& options() { return options_; }
+  const Coupled& options() const { return options_; }
+  void check() const {}
+  double scale() const { return 1; }
+
+ private:
+  Coupled options_;
+};
+
 /// Fira (arXiv 2410.01623): U = P (alpha N - (alpha / c) R diag(phi)) + A diag(psi / c), psi = phi (Code) or alpha phi (Paper).
 struct ResidualRule {
   Residual o;

@@ -18,8 +18,7 @@
 
 #include <lowrank/cuda/core.cuh>
 #include <lowrank/cuda/lift.cuh>
-#include <lowrank/cuda/projector.cuh>
-#include <lowrank/cuda/rule.cuh>
+#include <lowrank/cuda/method.cuh>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace cuda {
@@ -94,21 +93,33 @@ struct Remaining {
   }
   LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { weight(i, j, x); }
 };
-/// X <- X + x.
-template <class S>
-struct Added {
-  S* data;
+/// A gradient's element through the rule into an array: the sink of a dense step whose rule then needs all directions at once.
+template <class S, class Element>
+struct Directed {
+  Element element;
+  S* direction;
   Index ld;
   bool down = true;
 
-  LOWRANK_DEVICE Added begin(const Control<S>&) const { return *this; }
-  LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { data[i + j * ld] += x; }
+  LOWRANK_DEVICE Directed begin(const Control<S>& c) const { return {element.begin(c), direction, ld, down}; }
+  LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { direction[i + j * ld] = element(x, i + j * ld); }
 };
-
 template <class S, class P, class R, class L, class B>
 class Optimizer {
   static_assert(std::is_same_v<S, float> || std::is_same_v<S, double>, "state is kept in float or double");
+
+ public:
+  /// Whether there is a projection at all.
   static constexpr bool projected = !std::is_same_v<P, Identity>;
+
+ private:
+  /// A method of one part, in the projector's place.
+  static constexpr bool coupled = std::is_same_v<R, Coupled>;
+  /// A rule that turns all of R into N at once.
+  static constexpr bool orthogonal = std::is_same_v<R, Orthogonal>;
+  /// A rule with a kernel of its own instead of an element function.
+  static constexpr bool by_kernel = requires(RuleState<R, S, B> rule, S* x, Control<S>* c) { rule.kernel(x, x, c); };
+  static_assert(!orthogonal || !LiftState<L, S>::limits, "an orthogonal direction has no columns to measure: use BackProject{}");
   static_assert(projected || std::is_same_v<L, BackProject>, "Identity keeps the whole gradient: there is nothing to scale; use BackProject{}");
   struct Nothing {
     Identity options_;
@@ -131,10 +142,12 @@ class Optimizer {
   Optimizer(B& backend, const View<T>& w, P projector, R rule = {}, L lift = {})
       : backend_(&backend), shape_(make_shape(w, projector)) {
     static_assert(std::is_same_v<compute_t<T>, S>, "the state's scalar is the one W computes in");
-    if constexpr (projected) projector_ = Projector(projector, shape_.d(), shape_.k());
+    if constexpr (coupled) projector_ = Projector(projector, shape_.d(), shape_.k(), shape_.rows, shape_.cols);
+    else if constexpr (projected) projector_ = Projector(projector, shape_.d(), shape_.k());
     const Index r = projected ? rank_of() : shape_.d();
     rule_ = RuleState<R, S, B>(rule, r, shape_.k(), shape_.rows, shape_.cols);
     lift_ = LiftState<L, S>(lift);
+    check_transport();
     visit([&](const char*, auto& array) { array.allocate(backend); });
     control_.allocate(backend);
     const Control<S> fresh;
@@ -165,7 +178,8 @@ class Optimizer {
   void enqueue(const View<T>& w, const View<U>& g, Refresh refresh) {
     Arena arena(backend_->workspace(workspace_bytes()));
     const View<const U> gradient{g.data, g.rows, g.cols, g.row_stride, g.col_stride};
-    if constexpr (projected) run_projected(arena, shape_(w), shape_(View<const std::remove_const_t<U>>(gradient)), refresh == Refresh::Yes);
+    if constexpr (coupled) run_coupled(arena, shape_(w), shape_(View<const std::remove_const_t<U>>(gradient)));
+    else if constexpr (projected) run_projected(arena, shape_(w), shape_(View<const std::remove_const_t<U>>(gradient)), refresh == Refresh::Yes);
     else run_whole(arena, shape_(w), shape_(View<const std::remove_const_t<U>>(gradient)));
   }
   /// Waits for the device; what the last step that ran there says of itself.
@@ -177,7 +191,8 @@ class Optimizer {
   }
   /// Whether the next step renews the basis, as of the last report.
   bool due() const {
-    if constexpr (projected) return detail::due(projector_.options(), kept_);
+    if constexpr (coupled) return true;
+    else if constexpr (projected) return detail::due(projector_.options(), kept_);
     else return false;
   }
 
@@ -199,7 +214,7 @@ class Optimizer {
     if constexpr (!projected && RuleState<R, S, B>::follows_memory)
       if (shape_.d() > 1 && shape_.k() > 1 && (detail::contiguous(w).transposed != shape_.transposed))
         detail::bad_argument(who, "a weight in the other storage order", "the one of construction: moments lie as it does");
-    projector_.check(), rule_.check(), lift_.check();
+    projector_.check(), rule_.check(), lift_.check(), check_transport();
   }
 
   /// Options may be read and changed between steps, except rank and side. A graph keeps those it was captured with.
@@ -227,8 +242,9 @@ class Optimizer {
   /// Bytes a step needs and forgets.
   std::size_t workspace_bytes() const {
     Arena count;
-    if constexpr (projected) (void)Pieces(count, *this);
-    else (void)Squares(count, shape_.d(), shape_.k());
+    if constexpr (coupled) (void)Coupling(count, *this);
+    else if constexpr (projected) (void)Pieces(count, *this);
+    else (void)Whole(count, shape_.d(), shape_.k());
     return count.used();
   }
 
@@ -245,7 +261,8 @@ class Optimizer {
     Control<S> now;
     backend_->download(&now, control_.data(), sizeof now);
     auto& kept = now.kept;
-    f("steps", kept.steps), f("rule_steps", kept.rule_steps);
+    f("steps", kept.steps);
+    if constexpr (!coupled) f("rule_steps", kept.rule_steps);
     if constexpr (projected) Projector::numbers(kept, f);
     if constexpr (LiftState<L, S>::limits) f("limited_norm", kept.limited_norm);
     backend_->upload(&control_.data()->kept, &kept, sizeof kept);
@@ -253,12 +270,36 @@ class Optimizer {
   }
 
  private:
+  /// What a step of a whole gradient cuts its workspace into.
+  struct Whole {
+    Squares squares;
+    S* direction = nullptr;
+    Polar<S> polar;
+
+    Whole(Arena& arena, Index d, Index k) : squares(arena, d, k) {
+      if (orthogonal || by_kernel) direction = arena.take<S>(d * k);
+      if (orthogonal) polar = Polar<S>(arena, d, k);
+    }
+  };
+  /// What a step of a method cuts its workspace into.
+  struct Coupling {
+    Squares gradient;
+    S *panel, *direction, *phi = nullptr;
+    typename Projector::Work projection;
+
+    Coupling(Arena& arena, const Optimizer& o)
+        : gradient(arena, o.shape_.d(), o.shape_.k()), panel(arena.take<S>(o.shape_.d() * Intake<S, S, B>::panel_columns(o.shape_.d(), o.shape_.k()))),
+          projection(arena, o.projector_) {
+      direction = projection.direction;
+    }
+  };
   /// What a step of a projected gradient cuts its workspace into.
   struct Pieces {
     Squares gradient, core_squares, previous_squares;
     S *core, *direction, *phi, *panel;
     double* norms;
     S *moved, *centred, *product, *rotation, *squared;  // of a transport
+    Polar<S> polar;
     typename Projector::Work projection;
 
     Pieces(Arena& arena, const Optimizer& o) {
@@ -273,6 +314,7 @@ class Optimizer {
       moved = rotates ? arena.take<S>(r * k) : nullptr, centred = rotates ? arena.take<S>(r * k) : nullptr;
       product = rotates ? arena.take<S>(r * k) : nullptr;
       rotation = rotates ? arena.take<S>(r * r) : nullptr, squared = rotates ? arena.take<S>(r * r) : nullptr;
+      if (orthogonal) polar = Polar<S>(arena, r, k);
       projection = typename Projector::Work(arena, o.projector_);
     }
   };
@@ -292,29 +334,63 @@ class Optimizer {
   Weight<S, T> weight(const View<T>& w) const {
     return {.w = w, .number_of_row = shape_.transposed ? 1 : shape_.cols, .number_of_column = shape_.transposed ? shape_.cols : 1};
   }
+  /// Whether the moments can move with the basis.
+  static constexpr bool moves = requires(RuleState<R, S, B> rule) { rule.first(); };
+  void check_transport() const {
+    if constexpr (projected && !moves && !coupled)
+      if (projector().transport != Transport::Keep)
+        detail::bad_argument("lowrank::cuda::Optimizer", "moments in few bits that move with the basis", "Transport::Keep, or fp32 moments");
+  }
+
   template <class K>
   void go(const K& kernel) { launch(*backend_, kernel); }
 
   void decide(const double* gradient, const double* core, const double* before, const Plan& plan) {
-    go(Decide<S, decltype(rule_.motion())>{gradient, core, before, shape_.k(), rule_.motion(), rule_.beta1(), rule_.beta2(), lift_.scale(), plan, control_.data()});
+    const auto motion = [&] {
+      if constexpr (coupled) return projector_.motion();
+      else return rule_.motion();
+    }();
+    go(Decide<S, std::remove_const_t<decltype(motion)>>{gradient, core, before, shape_.k(), motion, rule_.beta1(), rule_.beta2(), lift_.scale(), plan, control_.data()});
   }
 
   // -- the whole gradient: two passes, or one when the caller knows the norm --------------------------------------------------------------
 
   template <class T, class U>
   void run_whole(Arena& arena, const View<T>& w, const View<const U>& g) {
-    const Squares squares(arena, shape_.d(), shape_.k());
+    const Whole p(arena, shape_.d(), shape_.k());
     Control<S>* c = control_.data();
-    if (!known_norm_) squares.template operator()<S, U>(*backend_, g, c);
-    decide(known_norm_ ? nullptr : squares.column, nullptr, nullptr, {});
+    if (!known_norm_) p.squares.template operator()<S, U>(*backend_, g, c);
+    decide(known_norm_ ? nullptr : p.squares.column, nullptr, nullptr, {});
     const auto to = weight(w);
-    // a matrix that is one stretch of memory is one column
-    const bool stretch = w.row_stride == 1 && g.row_stride == 1 && w.col_stride == w.rows && g.col_stride == g.rows && sizeof(T) != 2;
     Index d = shape_.d(), k = shape_.k();
-    Gradient<S, U> from{.a = g};
-    Ruled<S, decltype(rule_.element()), Weight<S, T>> sink{rule_.element(), to, d, to.down};
-    if (stretch) d *= k, k = 1;
-    go(sweep(from, sink, d, k, c));
+    const Gradient<S, U> from{.a = g};
+    if constexpr (orthogonal) {
+      go(sweep(from, Directed<S, decltype(rule_.element())>{rule_.element(), p.direction, d}, d, k, c));
+      p.polar(*backend_, p.direction, rule().polynomial, c);
+      go(sweep(Columns<S>{p.direction, d}, to, d, k, c));
+    } else if constexpr (by_kernel) {
+      go(sweep(from, Columns<S>{p.direction, d}, d, k, c));
+      go(rule_.kernel(p.direction, p.direction, c));
+      go(sweep(Columns<S>{p.direction, d}, to, d, k, c));
+    } else {
+      const Ruled<S, decltype(rule_.element()), Weight<S, T>> sink{rule_.element(), to, d, to.down};
+      // a matrix that is one stretch of memory is one column; stochastic rounding numbers its elements by two
+      const bool stretch = to.down && w.col_stride == w.rows && g.row_stride == 1 && g.col_stride == g.rows && sizeof(T) != 2;
+      if (stretch) d *= k, k = 1;
+      go(sweep(from, sink, d, k, c));
+    }
+  }
+
+  // -- a method of one part --------------------------------------------------------------------------------------------------------
+
+  template <class T, class U>
+  void run_coupled(Arena& arena, const View<T>& w, const View<const U>& g) {
+    Coupling p(arena, *this);
+    Control<S>* c = control_.data();
+    if (!known_norm_) p.gradient.template operator()<S, U>(*backend_, g, c);
+    decide(known_norm_ ? nullptr : p.gradient.column, nullptr, nullptr, {.refreshing = true});
+    projector_.step(*backend_, Gradient<S, U>{.a = g}, p.projection, c);
+    write(p, p.projection.candidate, c, w, g);
   }
 
   // -- projected ---------------------------------------------------------------------------------------------------------------------
@@ -325,20 +401,26 @@ class Optimizer {
     Control<S>* c = control_.data();
     const Index r = rank_of(), k = shape_.k();
     const Intake<S, U, B> a{*backend_, g, c, p.panel};
-    Plan plan{.refreshing = refreshing, .warm = Projector::warm(kept_), .declines = Projector::declines,
+    Plan plan{.refreshing = refreshing, .warm = Projector::warm(kept_), .declines = Projector::declines, .compares = Projector::compares,
               .reset = projector().transport == Transport::Reset};
     if constexpr (requires { projector().refresh_on_drift; }) plan.threshold = projector().refresh_on_drift;
 
     p.gradient.template operator()<S, U>(*backend_, g, c);
     if (refreshing) projector_.refresh(*backend_, a, p.projection, c, plan.warm);
     else projector_.prepare(*backend_, p.projection, c);
-    a.down(refreshing ? p.projection.candidate : projector_.basis(p.projection), r, p.core);
+    constexpr bool takes = requires { projector_.core(*backend_, p.projection, p.core, c); };
+    if constexpr (takes) {
+      if (refreshing) projector_.core(*backend_, p.projection, p.core, c);
+      else a.down(projector_.basis(p.projection), r, p.core);
+    } else {
+      a.down(refreshing ? p.projection.candidate : projector_.basis(p.projection), r, p.core);
+    }
     p.core_squares.template operator()<S, S>(*backend_, View<const S>{p.core, r, k, 1, r});
-    const bool declines = refreshing && Projector::declines;
-    if (declines) p.previous_squares.template operator()<S, S>(*backend_, View<const S>{p.projection.previous, r, k, 1, r});
-    decide(p.gradient.column, p.core_squares.column, declines ? p.previous_squares.column : nullptr, plan);
+    const bool compares = refreshing && Projector::compares;
+    if (compares) p.previous_squares.template operator()<S, S>(*backend_, View<const S>{p.projection.previous, r, k, 1, r});
+    decide(p.gradient.column, p.core_squares.column, compares ? p.previous_squares.column : nullptr, plan);
 
-    if (declines) {
+    if (compares) {
       go(CopyIf<S, S>{p.projection.previous, p.core, r * k, c, true});
       go(CopyIf<double, S>{p.previous_squares.column, p.core_squares.column, k, c, true});
     }
@@ -346,26 +428,34 @@ class Optimizer {
       if (plan.warm) transport(p, c);
       projector_.commit(*backend_, p.projection, c);
     }
-    go(Direction<S, decltype(rule_.element())>{rule_.element(), p.core, p.direction, r, k, LiftState<L, S>::limits ? p.norms : nullptr, c});
+    const double* norms = p.norms;
+    if constexpr (by_kernel) {
+      go(rule_.kernel(p.core, p.direction, c));
+      if constexpr (LiftState<L, S>::limits) {
+        p.previous_squares.template operator()<S, S>(*backend_, View<const S>{p.direction, r, k, 1, r});
+        norms = p.previous_squares.column;
+      }
+    } else {
+      go(Direction<S, decltype(rule_.element())>{rule_.element(), p.core, p.direction, r, k, LiftState<L, S>::limits ? p.norms : nullptr, c});
+    }
+    if constexpr (orthogonal) p.polar(*backend_, p.direction, rule().polynomial, c);
     if constexpr (LiftState<L, S>::limits)
-      go(Limit<S, decltype(lift_.rule())>{lift_.rule(), {p.gradient.column, p.core_squares.column, p.norms}, k, p.phi, c});
+      go(Limit<S, decltype(lift_.rule())>{lift_.rule(), {p.gradient.column, p.core_squares.column, norms}, k, p.phi, c});
     if constexpr (std::is_same_v<L, Residual>) go(Coefficients<S>{p.core, p.phi, p.direction, r, k, S(lift().scale), c});
-    write(p, c, w, g);
+    write(p, projector_.basis(p.projection), c, w, g);
   }
 
   /// W <- after (before W - move (P N + A diag(phi))).
-  template <class T, class U>
-  void write(const Pieces& p, const Control<S>* c, const View<T>& w, const View<const U>& g) {
+  template <class Work, class T, class U>
+  void write(const Work& p, const S* basis, const Control<S>* c, const View<T>& w, const View<const U>& g) {
     const Index d = shape_.d(), k = shape_.k(), r = rank_of();
     if constexpr (!LiftState<L, S>::uses_projection) {
       go(sweep(Gradient<S, U>{.a = g, .factor = p.phi}, weight(w), d, k, c));
     } else if constexpr (std::is_same_v<S, T>) {
-      const S* basis = projector_.basis(p.projection);
       backend_->gemm(columns(basis, d), columns<const S>(p.direction, r), operand(w), d, k, r, Scale<S>{1, 0, c->write});
       if constexpr (LiftState<L, S>::uses_gradient)
         go(sweep(Gradient<S, U>{.a = g, .factor = p.phi}, Remaining<S, T>{weight(w)}, d, k, c));
     } else {
-      const S* basis = projector_.basis(p.projection);
       const Index wide = Intake<S, S, B>::panel_columns(d, k);
       for (Index j0 = 0; j0 < k; j0 += wide) {
         const Index n = least(wide, k - j0);
@@ -383,19 +473,28 @@ class Optimizer {
   }
 
   void transport(const Pieces& p, const Control<S>* c) {
-    const Index d = shape_.d(), k = shape_.k(), r = rank_of(), n = r * k;
-    if (projector().transport == Transport::Keep) return;
-    static_assert(requires { rule_.first(); }, "moments of this rule cannot move with the basis: use Transport::Keep");
-    S* second = rule_.second();
-    if (projector().transport == Transport::Reset) return go(Transported<S>{nullptr, nullptr, rule_.first(), second, n, c, true});
-    backend_->gemm(cuda::transposed<const S>(p.projection.candidate, d), columns(projector_.replaced(p.projection), d), columns(p.rotation, r), r, r, d, Scale<S>{});
-    backend_->gemm(columns<const S>(p.rotation, r), columns<const S>(rule_.first(), r), columns(p.moved, r), r, k, r, Scale<S>{});
-    if (second != nullptr) {
-      go(Square<S>{p.rotation, nullptr, p.squared, r * r, c});
-      go(Square<S>{rule_.first(), second, p.centred, n, c});
-      backend_->gemm(columns<const S>(p.squared, r), columns<const S>(p.centred, r), columns(p.product, r), r, k, r, Scale<S>{});
+    if constexpr (moves) {
+      const Index d = shape_.d(), k = shape_.k(), r = rank_of(), n = r * k;
+      if (projector().transport == Transport::Keep) return;
+      S* second = rule_.second();
+      if (projector().transport == Transport::Reset) return go(Transported<S>{nullptr, nullptr, rule_.first(), second, n, c, true});
+      if constexpr (requires { projector_.moved_from(p.projection); }) {
+        for (S* x : {rule_.first(), second}) {
+          if (x == nullptr) continue;
+          backend_->copy(p.moved, x, std::size_t(n) * sizeof(S));
+          go(GatherRows<S>{p.moved, x, r, k, projector_.moved_from(p.projection), c});
+        }
+        return;
+      }
+      backend_->gemm(cuda::transposed<const S>(p.projection.candidate, d), columns(projector_.replaced(p.projection), d), columns(p.rotation, r), r, r, d, Scale<S>{});
+      backend_->gemm(columns<const S>(p.rotation, r), columns<const S>(rule_.first(), r), columns(p.moved, r), r, k, r, Scale<S>{});
+      if (second != nullptr) {
+        go(Square<S>{p.rotation, nullptr, p.squared, r * r, c});
+        go(Square<S>{rule_.first(), second, p.centred, n, c});
+        backend_->gemm(columns<const S>(p.squared, r), columns<const S>(p.centred, r), columns(p.product, r), r, k, r, Scale<S>{});
+      }
+      go(Transported<S>{p.moved, p.product, rule_.first(), second, n, c, false});
     }
-    go(Transported<S>{p.moved, p.product, rule_.first(), second, n, c, false});
   }
 
   B* backend_;

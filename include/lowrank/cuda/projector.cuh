@@ -4,14 +4,16 @@
 // ProjectorState<Options, S, B> has
 //   Work(arena, state), of which Work::candidate is d x r
 //   refresh(backend, intake, work, control, warm)   launches what makes a candidate from A; work.previous (r x k) <- P^T A of the basis
-//                                                   in use where `declines`, since the candidate may then be turned down on the device
+//                                                   in use where `compares`, since the device may then keep that basis
 //   prepare(backend, work, control)                 otherwise: P ready in basis(work)
 //   commit(backend, work, control)                  after the decision: basis(work) is the candidate, or what it was
 //   replaced(work)                                  during a refresh: the basis that the candidate would replace
+//   core(backend, work, R), moved_from(work)        optional: P^T A of the candidate without a product; a gather instead of a rotation
 //   visit(f), numbers(kept, f)                      f(name, Array) and f(name, number): what is kept between steps
 // The basis' clock (when it is due) is the host's, from the last report.
 #pragma once
 
+#include <lowrank/cuda/dct.cuh>
 #include <lowrank/cuda/decide.cuh>
 #include <lowrank/cuda/orth.cuh>
 #include <lowrank/cuda/sweep.cuh>
@@ -33,6 +35,8 @@ struct Intake {
   const Control<S>* control;
   S* panel;
 
+  /// The same, element by element.
+  Gradient<S, T> source() const { return {.a = a}; }
   /// Columns that are widened at once.
   static Index panel_columns(Index d, Index k) { return least(k, most<Index>(64, panel_size / most<Index>(d, 1))); }
 
@@ -112,7 +116,7 @@ struct UnitBasis {
 template <class Options, class S, class B>
 class DenseProjector {
  public:
-  static constexpr bool whole_gradient = false, declines = true;
+  static constexpr bool declines = true, compares = true;
 
   Options& options() { return options_; }
   const Options& options() const { return options_; }
@@ -303,7 +307,7 @@ struct CountDrawings {
 template <class S, class B>
 class ProjectorState<Gaussian, S, B> {
  public:
-  static constexpr bool whole_gradient = false, declines = false;
+  static constexpr bool declines = false, compares = false;
 
   ProjectorState() = default;
   ProjectorState(const Gaussian& options, Index d, Index k)
@@ -354,6 +358,83 @@ class ProjectorState<Gaussian, S, B> {
 
   Gaussian options_;
   Index d_ = 0, r_ = 0, limit_ = 0;
+};
+
+/// The r vectors of the cosine basis on which the gradient scores highest (DCT-AdamW, arXiv 2505.17967); lowrank/projector/dct.hpp has
+/// the equations. A refresh transforms the gradient once, into d x k scalars of workspace, and R is rows of that; other steps and the
+/// way back are products with the chosen cosines, which are drawn from their indices every step and not kept.
+template <class S, class B>
+class ProjectorState<Dct, S, B> {
+ public:
+  static constexpr bool declines = true, compares = false;
+
+  ProjectorState() = default;
+  ProjectorState(const Dct& options, Index d, Index k)
+      : options_(options), indices_(detail::checked_rank(who, options, d), 1), d_(d), k_(k), factors_(d) {
+    check_transform<S>(who, d);
+  }
+
+  struct Work {
+    S *candidate, *table, *spectrum;
+    S* previous = nullptr;
+    Squares scores;
+    int *chosen, *index, *from;
+
+    Work() = default;
+    Work(Arena& arena, const ProjectorState& p)
+        : candidate(arena.take<S>(p.d_ * p.rank())), table(arena.take<S>(4 * p.d_)), spectrum(arena.take<S>(p.d_ * p.k_)), scores(arena, p.k_, p.d_),
+          chosen(arena.take<int>(p.d_)), index(arena.take<int>(p.rank())), from(arena.take<int>(p.rank())) {}
+  };
+
+  Dct& options() { return options_; }
+  const Dct& options() const { return options_; }
+  Index rank() const { return indices_.rows(); }
+  void check() const {
+    if (detail::checked_rank(who, options_, d_) != rank())
+      detail::bad_argument(who, "rank = " + std::to_string(options_.rank), std::to_string(rank()) + ", as at construction");
+  }
+  template <class Kept>
+  static bool warm(const Kept& kept) { return kept.captured_at_refresh > 0; }
+  void begin(B& backend) { launch(backend, FirstIndices{indices_.data(), rank()}); }
+
+  template <class Intake>
+  void refresh(B& backend, const Intake& a, Work& work, Control<S>* control, bool) const {
+    launch(backend, CosineTable<S>{work.table, d_});
+    using Source = decltype(a.source());
+    launch(backend, CosineTransform<S, Source, Columns<S>>{a.source(), {work.spectrum, d_}, d_, k_, options_.basis, factors_, work.table, control, true});
+    work.scores.template operator()<S, S>(backend, View<const S>{work.spectrum, k_, d_, d_, 1}, nullptr, options_.score == Score::L1);
+    launch(backend, Choose{work.scores.column, d_, rank(), work.chosen});
+    launch(backend, Chosen{work.chosen, d_, rank(), work.index, indices_.data(), work.from});
+  }
+  void core(B& backend, const Work& work, S* R, const Control<S>* control) const {
+    launch(backend, TakeRows<S>{work.spectrum, R, d_, rank(), k_, work.index, 1, control});
+  }
+  void prepare(B& backend, Work& work, Control<S>*) const {
+    launch(backend, CosineTable<S>{work.table, d_});
+    draw(backend, work);
+  }
+  const S* basis(const Work& work) const { return work.candidate; }
+  const S* replaced(const Work&) const { return nullptr; }
+  const int* moved_from(const Work& work) const { return work.from; }
+  void commit(B& backend, const Work& work, Control<S>* control) {
+    launch(backend, CopyIf<int, S>{work.index, indices_.data(), rank(), control});
+    draw(backend, work);
+  }
+  void visit(auto&& f) { f("indices", indices_); }
+  static void numbers(auto& kept, auto&& f) {
+    f("refresh_pending", kept.refresh_pending), f("captured_at_refresh", kept.captured_at_refresh);
+  }
+
+ private:
+  static constexpr const char* who = "lowrank::Dct";
+  void draw(B& backend, const Work& work) const {
+    launch(backend, Cosines<S>{work.candidate, d_, rank(), indices_.data(), work.table, options_.basis});
+  }
+
+  Dct options_;
+  Array<std::int32_t, B> indices_;
+  Index d_ = 0, k_ = 0;
+  Factors factors_;
 };
 
 }  // namespace cuda

@@ -5,12 +5,14 @@
 //   RuleState(options, r, k, fan_out, fan_in)     the moments' shape and the user's
 //   follows_memory   of a gradient that is not projected the moments lie as the weight does; otherwise always by columns
 //   element()        a value with begin(control) and S operator()(S x, Index at): the direction of entry `at`, moments updated
+//   kernel(R, N, control)    where there is no element(): a kernel from all of R to N
 //   motion()         a value: Motion operator()(t, lr), of the rule's t-th step
 //   beta1(), beta2() of the bias corrections that a transport of the moments needs; 0: none
 //   visit(f)         f(name, Array): what is kept between steps
 #pragma once
 
 #include <lowrank/cuda/control.cuh>
+#include <lowrank/cuda/random.cuh>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace cuda {
@@ -157,6 +159,107 @@ class RuleState<AdamBf16, S, B> {
   Array<Bf16, B> first_, second_;
 };
 
+/// Moments of one byte in blocks of 256 consecutive entries of a tile of 64 columns, one scale each; lowrank/rule/compact_adam.hpp has the
+/// codes and the numbers that V is rounded by. R becomes N block by block; N may be R.
+template <class S>
+struct EightBitDirection {
+  static constexpr int threads = 256, tile = 64;
+  Adam<S> adam;
+  std::int8_t* first;
+  std::uint8_t* second;
+  S* scales;
+  Index r, k;
+  std::uint64_t seed;
+  const S* core;
+  S* direction;
+  const Control<S>* control;
+
+  static Index blocks(Index r) { return ceil_div(r * tile, threads); }  // of a tile
+  Grid grid() const { return {blocks(r) * ceil_div(k, tile), 2 * shared_bytes<S>(threads)}; }
+
+  template <class Block>
+  LOWRANK_DEVICE void operator()(Block& block) const {
+    const Index per_tile = ceil_div(r * tile, threads), at = block.index() / per_tile, b = block.index() % per_tile;
+    const Index e0 = at * tile * r + b * threads, n = least<Index>(threads, r * least<Index>(tile, k - at * tile) - b * threads);
+    S* scale = scales + block.index() * 2;
+    auto m = block.template local<S>();
+    auto v = block.template local<S>();
+    S* largest = block.template shared<S>(threads);
+    S* largest_v = block.template shared<S>(threads);
+    block.each([&](int t) {
+      largest[t] = largest_v[t] = 0;
+      if (t >= n) return;
+      if (control->go == 0) {
+        direction[e0 + t] = 0;
+        return;
+      }
+      Adam<S> rule = adam;
+      rule.begin(*control);
+      const S one = scale[0] / S(127 * 127), root = S(second[e0 + t]) / S(255), square = root * root;
+      const int q = first[e0 + t];
+      m[t] = one * S(q < 0 ? -q * q : q * q);
+      v[t] = scale[1] * (square * square);
+      direction[e0 + t] = rule(core[e0 + t], m[t], v[t]);
+      largest[t] = m[t] < 0 ? -m[t] : m[t];
+      largest_v[t] = v[t];
+    });
+    for (int half = threads / 2; half > 0; half /= 2)
+      block.each([&](int t) {
+        if (t >= half) return;
+        largest[t] = most(largest[t], largest[t + half]);
+        largest_v[t] = most(largest_v[t], largest_v[t + half]);
+      });
+    block.each([&](int t) {
+      if (t >= n || control->go == 0) return;
+      const S one = largest[0], two = largest_v[0];
+      if (t == 0) scale[0] = one, scale[1] = two;
+      const double x = one > 0 ? std::sqrt(std::fabs(double(m[t])) / double(one)) * 127 : 0;
+      const int q = int(x + 0.5);
+      const Index e = e0 + t;
+      first[e] = std::int8_t(m[t] < 0 ? -q : q);
+      second[e] = fourth_root(two > 0 ? double(v[t]) / double(two) : 0, uniform(seed, 2 * control->rule_step, std::uint64_t(e)));
+    });
+  }
+
+ private:
+  LOWRANK_DEVICE static double power(double q) { return q * q * q * q; }
+  /// q with (q / 255)^4 = x on average, and never 0 unless x is.
+  LOWRANK_DEVICE static std::uint8_t fourth_root(double x, float u) {
+    if (!(x > 0)) return 0;
+    const double below = least(254.0, std::floor(255 * std::sqrt(std::sqrt(x))));
+    const double y = x * power(255), share = (y - power(below)) / (power(below + 1) - power(below));
+    return std::uint8_t(most(1.0, below + (double(u) < share ? 1 : 0)));
+  }
+};
+
+template <class S, class B>
+class RuleState<Adam8bit, S, B> {
+ public:
+  static constexpr bool follows_memory = false;
+
+  RuleState() = default;
+  RuleState(const Adam8bit& options, Index r, Index k, Index = 1, Index = 1)
+      : options_(options), first_(r, k), second_(r, k), scales_(2 * EightBitDirection<S>::blocks(r), ceil_div(k, EightBitDirection<S>::tile)) { check(); }
+
+  Adam8bit& options() { return options_; }
+  const Adam8bit& options() const { return options_; }
+  void check() const { detail::check_adam("lowrank::Adam8bit", options_); }
+  /// In place of element(): a kernel from R to N.
+  EightBitDirection<S> kernel(const S* core, S* direction, const Control<S>* control) const {
+    return {Adam<S>(options_), first_.data(), second_.data(), scales_.data(), first_.rows(), first_.cols(), options_.seed, core, direction, control};
+  }
+  AdamMotion<Adam8bit> motion() const { return {options_}; }
+  double beta1() const { return options_.beta1; }
+  double beta2() const { return options_.beta2; }
+  void visit(auto&& f) { f("exp_avg", first_), f("exp_avg_sq", second_), f("scales", scales_); }
+
+ private:
+  Adam8bit options_;
+  Array<std::int8_t, B> first_;
+  Array<std::uint8_t, B> second_;
+  Array<S, B> scales_;
+};
+
 // -- Lion -----------------------------------------------------------------------------------------------------------------------
 
 /// gain, decay before the update.
@@ -206,6 +309,52 @@ class RuleState<Lion, S, B> {
  private:
   Lion options_;
   Array<S, B> moment_;
+};
+
+// -- Orthogonal -----------------------------------------------------------------------------------------------------------------
+
+/// m <- mu m + x;  m, or x + mu m
+template <class S>
+struct MomentumElement {
+  S mu;
+  bool nesterov;
+  S* moment;
+
+  LOWRANK_DEVICE MomentumElement begin(const Control<S>&) const { return *this; }
+  LOWRANK_DEVICE S operator()(S x, Index at) const {
+    const S m = std::fma(S(1), x, mu * moment[at]);
+    moment[at] = m;
+    return nesterov ? std::fma(mu, m, x) : m;
+  }
+};
+
+/// Muon's rule: the element's direction is the momentum, of which the optimizer then takes the polar factor, all of it at once.
+template <class S, class B>
+class RuleState<Orthogonal, S, B> {
+ public:
+  static constexpr bool follows_memory = false;
+
+  RuleState() = default;
+  RuleState(const Orthogonal& options, Index r, Index k, Index fan_out, Index fan_in)
+      : options_(options), moment_(r, k), fan_out_(fan_out), fan_in_(fan_in) { check(); }
+
+  Orthogonal& options() { return options_; }
+  const Orthogonal& options() const { return options_; }
+  void check() const {
+    detail::check_beta("lowrank::Orthogonal", "momentum", options_.momentum), detail::check_decay("lowrank::Orthogonal", options_.weight_decay);
+  }
+  MomentumElement<S> element() const { return {S(options_.momentum), options_.form == Momentum::Nesterov, moment_.data()}; }
+  PlainMotion motion() const { return {shape_factor(options_.shape_scale, double(fan_out_), double(fan_in_)), options_.weight_decay}; }
+  double beta1() const { return 0; }
+  double beta2() const { return 0; }
+  S* first() const { return moment_.data(); }
+  S* second() const { return nullptr; }
+  void visit(auto&& f) { f("momentum", moment_); }
+
+ private:
+  Orthogonal options_;
+  Array<S, B> moment_;
+  Index fan_out_ = 1, fan_in_ = 1;
 };
 
 }  // namespace cuda

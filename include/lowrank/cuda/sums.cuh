@@ -35,6 +35,7 @@ struct ColumnSquares {
   View<const T> a;
   double* partial;
   const Control<S>* control = nullptr;
+  bool absolute = false;  // |x| instead of its square
 
   static Index chunks(Index rows) { return most<Index>(1, ceil_div(rows, chunk)); }
   Grid grid() const { return {ceil_div(a.cols, Lane::columns) * chunks(a.rows), shared_bytes<double>(threads)}; }
@@ -49,7 +50,7 @@ struct ColumnSquares {
       if (j0 + at.column < a.cols)
         for (Index i = c * chunk + at.lane; i < least(a.rows, (c + 1) * chunk); i += Lane::lanes) {
           const double x = double(scale * S(widen(a(i, j0 + at.column))));
-          sum = std::fma(x, x, sum);
+          sum = absolute ? sum + (x < 0 ? -x : x) : std::fma(x, x, sum);
         }
       room[at.slot()] = sum;
     });
@@ -86,8 +87,8 @@ struct Squares {
       : column(arena.take<double>(cols)), partial(arena.take<double>(cols * ColumnSquares<float, float>::chunks(rows))) {}
 
   template <class S, class T, class B>
-  void operator()(B& backend, const View<const T>& a, const Control<S>* control = nullptr) const {
-    launch(backend, ColumnSquares<S, T>{a, partial, control});
+  void operator()(B& backend, const View<const T>& a, const Control<S>* control = nullptr, bool absolute = false) const {
+    launch(backend, ColumnSquares<S, T>{a, partial, control, absolute});
     launch(backend, ColumnTotals{partial, a.cols, ColumnSquares<S, T>::chunks(a.rows), column});
   }
 };

@@ -95,6 +95,14 @@ std::vector<Result> all(B& backend) {
     r.push_back(scenario<float, float>(backend, "apollo" + order, 1e-3, Gaussian{.rank = 8}, galore, ChannelScale{}, by_rows));
     r.push_back(scenario<lc::Bf16, float>(backend, "apollo_mini bf16" + order, 0.1, Gaussian{.rank = 1, .refresh_every = 2, .transport = Transport::Rotate}, galore,
                                           ChannelScale{.scale = 128, .granularity = Granularity::Tensor}, by_rows, stochastic));
+    r.push_back(scenario<double, double>(backend, "galore 8-bit double" + order, 0.05, Subspace{.rank = 12, .refresh_every = 3, .transport = Transport::Keep}, Adam8bit{.eps = 1e-4},
+                                         BackProject{}, by_rows));
+    r.push_back(scenario<double, double>(backend, "muon double" + order, 1e-8, Identity{}, Orthogonal{}, BackProject{}, by_rows));
+    r.push_back(scenario<float, lc::Bf16>(backend, "muon" + order, 1e-2, Identity{}, Orthogonal{}, BackProject{}, by_rows));
+    r.push_back(scenario<double, double>(backend, "dct_adamw double" + order, 1e-9, Dct{.rank = 12}, AdamW{}, BackProject{}, by_rows));
+    r.push_back(scenario<float, float>(backend, "dct_adamw" + order, 1e-2, Dct{.rank = 12, .refresh_every = 2}, AdamW{}, BackProject{}, by_rows));
+    r.push_back(scenario<double, double>(backend, "trion double" + order, 1e-8, Trion{.rank = 12}, Coupled{}, Coupled{}, by_rows));
+    r.push_back(scenario<float, float>(backend, "dion" + order, 1e-2, Dion{.rank = 12}, Coupled{}, Coupled{}, by_rows));
   }
   return r;
 }

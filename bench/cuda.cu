@@ -1,0 +1,153 @@
+// Steps on a GPU against what its memory and its products allow: one row per recipe, size and scalar.
+//
+//   bench_cuda [torch.csv]       the file is what `python3 bench/cuda_torch.py > torch.csv` wrote on the same machine
+//
+// Times are medians of event-timed steps over enough copies of weights and gradients that none stays in the cache. The roof is the larger of
+// bytes / (measured copy bandwidth) and flops / (measured rate of a large product); bytes count each array once per pass.
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <lowrank/cuda/context.cuh>
+#include <lowrank/cuda/optimizer.cuh>
+
+namespace lc = lowrank::cuda;
+using Context = lc::Context<>;
+
+namespace {
+
+/// Median of f's time on the stream, in microseconds.
+template <class F>
+double median(Context& context, int repeats, const F& f) {
+  cudaEvent_t begin, end;
+  lc::detail::check(cudaEventCreate(&begin), "cudaEventCreate");
+  lc::detail::check(cudaEventCreate(&end), "cudaEventCreate");
+  std::vector<double> times;
+  for (int i = 0; i < repeats + 3; ++i) {
+    cudaEventRecord(begin, context.stream());
+    f(i);
+    cudaEventRecord(end, context.stream());
+    lc::detail::check(cudaEventSynchronize(end), "cudaEventSynchronize");
+    float ms = 0;
+    cudaEventElapsedTime(&ms, begin, end);
+    if (i >= 3) times.push_back(1e3 * double(ms));
+  }
+  cudaEventDestroy(begin), cudaEventDestroy(end);
+  std::nth_element(times.begin(), times.begin() + std::ptrdiff_t(times.size() / 2), times.end());
+  return times[times.size() / 2];
+}
+
+struct Roof {
+  double bytes_per_us, flops_per_us;
+  double operator()(double bytes, double flops) const { return std::max(bytes / bytes_per_us, flops / flops_per_us); }
+};
+
+/// Several weights and gradients of one shape: more than any cache.
+template <class T>
+struct Copies {
+  Context& context;
+  lc::Index rows, cols;
+  std::vector<T*> memory;
+
+  Copies(Context& c, lc::Index m, lc::Index n, int count) : context(c), rows(m), cols(n) {
+    std::vector<T> host(std::size_t(m * n));
+    for (std::size_t i = 0; i < host.size(); ++i) {
+      const lc::RandomBlock r = lc::random_block(1, 2, i);
+      host[i] = lc::narrow<T>(float(1e-3 * lc::normal_pair(r.word[0], r.word[1]).even));
+    }
+    for (int i = 0; i < count; ++i) {
+      memory.push_back(static_cast<T*>(context.allocate(host.size() * sizeof(T))));
+      context.upload(memory.back(), host.data(), host.size() * sizeof(T));
+    }
+  }
+  Copies(const Copies&) = delete;
+  ~Copies() {
+    for (T* p : memory) context.release(p);
+  }
+  lc::View<T> operator[](int i) const { return lc::view(memory[std::size_t(i) % memory.size()], rows, cols); }
+};
+
+std::map<std::string, double> torch_times(const char* path) {
+  std::map<std::string, double> times;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);)
+    if (const auto comma = line.rfind(','); comma != std::string::npos) times[line.substr(0, comma)] = std::stod(line.substr(comma + 1));
+  return times;
+}
+
+void row(const std::string& name, double time, double floor, const std::map<std::string, double>& torch) {
+  const auto there = torch.find(name);
+  std::printf("%-40s %10.1f %10.1f %7.2f", name.c_str(), time, floor, floor / time);
+  if (there == torch.end()) std::printf("%12s\n", "-");
+  else std::printf("%12.1f  x %.1f\n", there->second, there->second / time);
+}
+
+template <class T, class P, class R, class L>
+void steps(Context& context, const std::string& name, lc::Index m, lc::Index n, const P& projector, const R& rule, const L& lift, double passes, double state, double flops,
+           const Roof& roof, const std::map<std::string, double>& torch) {
+  const int count = int(std::max<lc::Index>(2, (lc::Index(256) << 20) / (m * n * lc::Index(sizeof(T)))));
+  const Copies<T> w(context, m, n, count), g(context, m, n, count);
+  lc::Optimizer opt(context, w[0], projector, rule, lift);
+  opt.step(w[0], g[0], {.lr = 1e-4});
+  opt.step(w[1], g[1], {.lr = 1e-4});
+  const bool always = std::is_same_v<P, lowrank::Dct>;
+  const double time = median(context, 30, [&](int i) { opt.enqueue(w[i], g[i], always ? lc::Refresh::Yes : lc::Refresh::No); });
+  const std::string type = sizeof(T) == 2 ? " bf16" : " fp32";
+  row(name + type, time, roof(passes * double(m * n) * sizeof(T) + state, flops), torch);
+  if constexpr (std::is_same_v<P, lowrank::Subspace>) {
+    const double refreshed = median(context, 10, [&](int i) { opt.enqueue(w[i], g[i], lc::Refresh::Yes); });
+    row(name + type + " refresh", refreshed - time, roof(2 * double(m * n) * sizeof(T), 2 * flops), torch);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+    std::printf("no CUDA device: nothing was measured\n");
+    return 77;
+  }
+  cudaDeviceProp device;
+  cudaGetDeviceProperties(&device, 0);
+  const auto torch = argc > 1 ? torch_times(argv[1]) : std::map<std::string, double>{};
+  cudaStream_t stream;
+  lc::detail::check(cudaStreamCreate(&stream), "cudaStreamCreate");
+  {
+    Context context(stream);
+    Roof roof;
+    {
+      const lc::Index n = lc::Index(1) << 28;
+      const Copies<float> x(context, 1 << 14, 1 << 14, 2);
+      roof.bytes_per_us = 2.0 * double(n) * 4 / median(context, 20, [&](int i) { context.copy(x[i].data, x[i + 1].data, std::size_t(n) * 4); });
+      const lc::Index s = 8192;
+      roof.flops_per_us = 2.0 * double(s) * double(s) * double(s) / median(context, 5, [&](int) {
+        context.gemm(lc::columns<const float>(x[0].data, s), lc::columns<const float>(x[0].data + s * s, s), lc::columns(x[1].data, s), s, s, s, lc::Scale<float>{});
+      });
+    }
+    std::printf("%s: copies %.0f GB/s, products in fp32 %.1f TFLOP/s\n", device.name, 1e-3 * roof.bytes_per_us, 1e-6 * roof.flops_per_us);
+    std::printf("%-40s %10s %10s %7s %12s\n", "one step", "us", "roof us", "share", "PyTorch us");
+    for (const auto& [m, n] : {std::pair<lc::Index, lc::Index>{4096, 4096}, {4096, 11008}}) {
+      const std::string shape = " " + std::to_string(m) + "x" + std::to_string(n);
+      const double size = double(m) * double(n);
+      // the gradient twice (its norm, the step), the weight twice, moments twice each
+      steps<float>(context, "adamw" + shape, m, n, lowrank::Identity{}, lowrank::AdamW{}, lowrank::BackProject{}, 4, 16 * size, 0, roof, torch);
+      steps<lc::Bf16>(context, "adamw" + shape, m, n, lowrank::Identity{}, lowrank::AdamW{}, lowrank::BackProject{}, 4, 16 * size, 0, roof, torch);
+      for (const std::int64_t r : {128, 512}) {
+        const std::string name = "galore" + shape + " r" + std::to_string(r);
+        const double flops = 4 * size * double(r), state = 16 * double(r) * double(std::max(m, n));
+        const lowrank::Subspace subspace{.rank = r, .refresh_every = 0, .transport = lowrank::Transport::Keep};
+        steps<float>(context, name, m, n, subspace, lowrank::AdamW{}, lowrank::BackProject{}, 4, state, flops, roof, torch);
+        steps<lc::Bf16>(context, name, m, n, subspace, lowrank::AdamW{}, lowrank::BackProject{}, 4, state, flops, roof, torch);
+      }
+      steps<float>(context, "dct_adamw" + shape + " r128", m, n, lowrank::Dct{.rank = 128}, lowrank::AdamW{}, lowrank::BackProject{}, 5, 0, 2 * size * 128, roof, torch);
+      steps<float>(context, "fira" + shape + " r128", m, n, lowrank::Subspace{.rank = 128, .refresh_every = 0}, lowrank::AdamW{}, lowrank::Residual{}, 7, 0, 4 * size * 128, roof, torch);
+      steps<float>(context, "apollo" + shape + " r128", m, n, lowrank::Gaussian{.rank = 128, .refresh_every = 0}, lowrank::AdamW{}, lowrank::ChannelScale{}, 5, 0, 2 * size * 128, roof, torch);
+    }
+  }
+  cudaStreamDestroy(stream);
+}
