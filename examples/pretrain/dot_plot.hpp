@@ -20,7 +20,7 @@ struct Dot {
 };
 
 inline std::string dot_plot(const std::string& title, const std::string& axis, const std::vector<Dot>& dots) {
-  constexpr double width = 860, left = 170, right = 600, top = 60;
+  constexpr double width = 860, left = 190, right = 600, top = 60;
   const double row = dots.size() > 12 ? 19 : 30;
   const double bottom = top + row * double(dots.size());
   double low = std::numeric_limits<double>::infinity(), high = -low;

@@ -58,7 +58,8 @@ inline std::string panels(const std::string& title, const Axis& x_axis, const Ax
       out << "<path d='M" << from << " " << at << "H" << to << "' stroke='#e8e8e8'/>\n";
       if (i % columns == 0) out << svg::text(from - 6, at + 4, "end", svg::short_number(v), "");
     }
-    out << svg::text(from, high - 18, "start", all[i].label, "font-weight='bold'");
+    out << svg::text(from, high - 18, "start", all[i].label,
+                     all[i].label.size() > 20 ? "font-weight='bold' font-size='10.5'" : "font-weight='bold'");  // else it meets its neighbour
     if (all[i].points.empty()) continue;
     out << "<path d='";
     for (std::size_t k = 0; k < all[i].points.size(); ++k) {
