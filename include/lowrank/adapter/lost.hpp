@@ -11,6 +11,7 @@
 #include <lowrank/adapter/branch.hpp>
 #include <lowrank/adapter/initialize.hpp>
 #include <lowrank/adapter/merge.hpp>
+#include <lowrank/linalg/sigmoid.hpp>
 #include <lowrank/linalg/top_k.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
@@ -184,22 +185,21 @@ class Lost : public detail::LayerDoor<Lost<S, K>, S> {
 
   /// Z = H sigmoid(H), or H.
   void activate(const S* H, S* Z, Index size, const Layout& room) const {
-    in_pieces(size, room, [&](Index i) { Z[i] = options_.activation == Activation::Identity ? H[i] : H[i] * sigmoid(H[i]); });
+    in_pieces(size, room, [&](Index i, Index n) {
+      if (options_.activation == Activation::Identity) std::copy_n(H + i, n, Z + i);
+      else linalg::silu<K>(n, H + i, Z + i);
+    });
   }
   /// D <- D s (1 + H (1 - s)), s = sigmoid(H).
   void differentiate(const S* H, S* D, Index size, const Layout& room) const {
     if (options_.activation == Activation::Identity) return;
-    in_pieces(size, room, [&](Index i) {
-      const S s = sigmoid(H[i]);
-      D[i] *= s * (S(1) + H[i] * (S(1) - s));
-    });
+    in_pieces(size, room, [&](Index i, Index n) { linalg::silu_backward<K>(n, H + i, D + i); });
   }
-  static S sigmoid(S x) { return S(1) / (S(1) + std::exp(-x)); }
   template <class F>
   static void in_pieces(Index size, const Layout& room, const F& f) {
     constexpr Index piece = 4096;
     detail::for_each((size + piece - 1) / piece, room.product.threads(), [&](Index p, int) {
-      for (Index i = p * piece; i < std::min(size, (p + 1) * piece); ++i) f(i);
+      f(p * piece, std::min(piece, size - p * piece));
     });
   }
 
