@@ -9,6 +9,9 @@
 // Strided: a matrix in the computing scalar. Source: a user's matrix, canonical orientation, any scalar, times a factor.
 #pragma once
 
+#include <bit>      // std::bit_cast
+#include <cstdint>  // std::uint32_t
+
 #include <lowrank/core/view.hpp>
 #include <lowrank/kernel/kernel.hpp>
 #include <lowrank/linalg/compact_matrix.hpp>
@@ -69,6 +72,13 @@ decltype(auto) with_scalar(Dtype dtype, const F& f) {
 
 namespace detail {
 
+/// x in S. A bfloat16 is the upper half of a float: written as such, since compilers turn only that into whole registers.
+template <class S, class T>
+LOWRANK_INLINE S widen(const T& x) {
+  if constexpr (std::is_same_v<T, Eigen::bfloat16>) return S(std::bit_cast<float>(std::uint32_t(x.value) << 16));
+  else return static_cast<S>(x);
+}
+
 /// dst (m x n column-major) <- from, in S. Same scalar: copies and register transposes; other scalars element by
 /// element along the contiguous direction.
 template <class S, class K, class T>
@@ -77,10 +87,10 @@ void load_block(const T* from, Index row_stride, Index col_stride, Index m, Inde
     Strided<S, K>{from, row_stride, col_stride}.load(0, m, 0, n, dst, ld);
   } else if (row_stride == 1) {
     for (Index j = 0; j < n; ++j)
-      for (Index i = 0; i < m; ++i) dst[i + j * ld] = static_cast<S>(from[i + j * col_stride]);
+      for (Index i = 0; i < m; ++i) dst[i + j * ld] = widen<S>(from[i + j * col_stride]);
   } else {
     for (Index i = 0; i < m; ++i)
-      for (Index j = 0; j < n; ++j) dst[i + j * ld] = static_cast<S>(from[i * row_stride + j * col_stride]);
+      for (Index j = 0; j < n; ++j) dst[i + j * ld] = widen<S>(from[i * row_stride + j * col_stride]);
   }
 }
 
