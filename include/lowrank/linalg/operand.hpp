@@ -9,6 +9,9 @@
 // Strided: a matrix in the computing scalar. Source: a user's matrix, canonical orientation, any scalar, times a factor.
 #pragma once
 
+#include <bit>      // std::bit_cast
+#include <cstdint>  // std::uint32_t
+
 #include <lowrank/core/view.hpp>
 #include <lowrank/kernel/kernel.hpp>
 #include <lowrank/linalg/compact_matrix.hpp>
@@ -67,18 +70,32 @@ decltype(auto) with_scalar(Dtype dtype, const F& f) {
 
 namespace detail {
 
-/// dst (m x n column-major) <- from, in S. Same scalar: copies and register transposes; other scalars element by
-/// element along the contiguous direction.
+/// x in S. A bfloat16 is the upper half of a float: written as such, since compilers turn only that into whole registers.
+template <class S, class T>
+LOWRANK_INLINE S widen(const T& x) {
+  if constexpr (std::is_same_v<T, Eigen::bfloat16>) return S(std::bit_cast<float>(std::uint32_t(x.value) << 16));
+  else return static_cast<S>(x);
+}
+
+/// dst (m x n column-major) <- from, in S. Same scalar: copies and register transposes; other scalars are widened
+/// along the contiguous direction, then turned in registers.
 template <class S, class K, class T>
 void load_block(const T* from, Index row_stride, Index col_stride, Index m, Index n, S* dst, Index ld) {
   if constexpr (std::is_same_v<S, T>) {
     Strided<S, K>{from, row_stride, col_stride}.load(0, m, 0, n, dst, ld);
   } else if (row_stride == 1) {
     for (Index j = 0; j < n; ++j)
-      for (Index i = 0; i < m; ++i) dst[i + j * ld] = static_cast<S>(from[i + j * col_stride]);
+      for (Index i = 0; i < m; ++i) dst[i + j * ld] = widen<S>(from[i + j * col_stride]);
   } else {
-    for (Index i = 0; i < m; ++i)
-      for (Index j = 0; j < n; ++j) dst[i + j * ld] = static_cast<S>(from[i * row_stride + j * col_stride]);
+    constexpr Index high = K::template lanes<S>, wide = 64;
+    S strip[high * wide];
+    for (Index i0 = 0; i0 < m; i0 += high)
+      for (Index j0 = 0; j0 < n; j0 += wide) {
+        const Index rows = std::min(high, m - i0), cols = std::min(wide, n - j0);
+        for (Index i = 0; i < rows; ++i)
+          for (Index j = 0; j < cols; ++j) strip[j + i * wide] = widen<S>(from[(i0 + i) * row_stride + j0 + j]);
+        K::transpose(cols, rows, strip, wide, dst + i0 + j0 * ld, ld);
+      }
   }
 }
 

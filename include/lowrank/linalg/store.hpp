@@ -29,6 +29,13 @@ T round_stochastically(float x, float u) {
   return T(float(std::floor(double(x) / ulp + double(u)) * ulp));
 }
 
+/// The upper half of x, rounded to nearest, ties to even; a quiet NaN for NaN. Without a branch, for whole registers.
+LOWRANK_INLINE std::uint16_t nearest_bfloat16(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16, nan = (bits >> 16 & 0x8000u) | 0x7fc0u;
+  return std::uint16_t((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+}
+
 }  // namespace detail
 
 /// S block <- W(i0.., j0..); column-major, leading dimension ld.
@@ -51,6 +58,24 @@ void store_block(const S* block, Index ld, const Memory<void>& w, Index i0, Inde
       else
         K::transpose(m, n, block, ld, out, w.row_stride);
     } else {
+      if constexpr (std::is_same_v<T, Eigen::bfloat16>)
+        if (!key.stochastic) {
+          constexpr Index high = K::template lanes<S>, wide = 64;
+          S strip[high * wide];
+          if (w.row_stride == 1)
+            for (Index j = 0; j < n; ++j)
+              for (Index i = 0; i < m; ++i) out[i + j * w.col_stride].value = detail::nearest_bfloat16(float(block[i + j * ld]));
+          else
+            for (Index p0 = 0; p0 < m; p0 += high)
+              for (Index q0 = 0; q0 < n; q0 += wide) {
+                const Index rows = std::min(high, m - p0), cols = std::min(wide, n - q0);
+                K::transpose(rows, cols, block + p0 + q0 * ld, ld, strip, wide);
+                for (Index i = 0; i < rows; ++i)
+                  for (Index j = 0; j < cols; ++j)
+                    out[(p0 + i) * w.row_stride + q0 + j].value = detail::nearest_bfloat16(float(strip[j + i * wide]));
+              }
+          return;
+        }
       constexpr bool narrow = sizeof(T) == 2;
       for (Index j = 0; j < n; ++j)
         for (Index i = 0; i < m; ++i) {

@@ -37,12 +37,21 @@ LOWRANK_INLINE void store(S* p, V x, N n) {
     x.store(p);
 }
 
+/// Lane l of the result is lane l + half of x, as far as there is one.
+template <std::size_t half, class V, std::size_t... I>
+LOWRANK_INLINE V shifted(V x, std::index_sequence<I...>) {
+  return {__builtin_shufflevector(x.v, x.v, ((I + half) % sizeof...(I))...)};
+}
+
 /// The lanes of x added in halves.
+template <std::size_t half, class V>
+LOWRANK_INLINE V fold(V x) {
+  if constexpr (half == 0) return x;
+  else return fold<half / 2>(x + shifted<half>(x, std::make_index_sequence<std::size_t(V::lanes)>{}));
+}
 template <class V>
 LOWRANK_INLINE double total(V x) {
-  for (Index half = V::lanes / 2; half > 0; half /= 2)
-    for (Index l = 0; l < half; ++l) x.v[l] += x.v[l + half];
-  return double(x.v[0]);
+  return double(fold<std::size_t(V::lanes) / 2>(x).v[0]);
 }
 
 }  // namespace detail
