@@ -2,7 +2,7 @@
 // are built like? As a step runs them, packing of the basis included; against Eigen and OpenBLAS.
 #include <bench/support/roofline.hpp>
 
-#include <lowrank/linalg/gemm.hpp>
+#include <lowrank/linalg/packed_basis.hpp>
 
 namespace linalg = lowrank::linalg;
 
@@ -45,12 +45,9 @@ struct Products {
   }
   void lift(float step) {
     packed.pack_up(linalg::columns<K>(P.data(), d), team);
-    for_tiles([&](Index j0, Index w, int slot) {
-      packed.lift(R.data() + j0 * r, w, team[slot], [&](Index i0, Index m, Index j, Index n, const float* U, Index ld) {
-        for (Index q = 0; q < n; ++q)
-          K::update(m, W.data() + i0 + (j0 + j + q) * d, U + q * ld, double(step), 1.0, 1.0);
-      });
-    });
+    linalg::WeightUpdate<float> update{W.data(), d};
+    update.motion.step = step;
+    for_tiles([&](Index j, Index w, int slot) { packed.update(R.data() + j * r, j, w, update, team[slot]); });
   }
   void square() {
     linalg::gemm<K>(d, k, d, linalg::columns<K>(P.data(), d), linalg::columns<K>(A.data(), d), W.data(), d, team);

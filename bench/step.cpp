@@ -4,6 +4,10 @@
 #include <bench/support/naive.hpp>
 
 #include <lowrank/recipes.hpp>
+#include <lowrank/rule/adam8bit.hpp>
+#include <lowrank/rule/adam_bf16.hpp>
+#include <lowrank/rule/lion.hpp>
+#include <lowrank/rule/sgd.hpp>
 
 namespace bench {
 namespace {
@@ -21,6 +25,29 @@ struct AdamW {
 /// that it is finite.
 struct AdamWGivenNorm : AdamW {
   static constexpr const char* name = "adamw_given_norm";
+};
+/// Dense rules of fewer bytes, their norm given. Nobody else has them in the same format, so they have no peer here.
+struct LionGivenNorm : AdamWGivenNorm {
+  static constexpr const char* name = "lion_given_norm";
+  static auto make(View<float> W, Index) { return lowrank::Optimizer(W, lowrank::Identity{}, lowrank::Lion{}, lowrank::BackProject{}); }
+};
+struct SgdGivenNorm : AdamWGivenNorm {
+  static constexpr const char* name = "sgd_given_norm";
+  static auto make(View<float> W, Index) {
+    return lowrank::Optimizer(W, lowrank::Identity{}, lowrank::Sgd{.momentum = 0.9}, lowrank::BackProject{});
+  }
+};
+struct AdamBf16GivenNorm : AdamWGivenNorm {
+  static constexpr const char* name = "adam_bf16_given_norm";
+  static auto make(View<float> W, Index) { return lowrank::Optimizer(W, lowrank::Identity{}, lowrank::AdamBf16{}, lowrank::BackProject{}); }
+};
+struct Adam8bitGivenNorm : AdamWGivenNorm {
+  static constexpr const char* name = "adam8bit_given_norm";
+  static auto make(View<float> W, Index) { return lowrank::Optimizer(W, lowrank::Identity{}, lowrank::Adam8bit{}, lowrank::BackProject{}); }
+};
+struct Galore8bit {
+  static constexpr const char* name = "galore_8bit";
+  static auto make(View<float> W, Index r) { return lowrank::galore_8bit(W, {.rank = r}); }
 };
 struct Galore {
   static constexpr const char* name = "galore";
@@ -45,14 +72,24 @@ struct DctAdamW {
 
 template <class Recipe>
 constexpr bool dense = std::is_base_of_v<AdamW, Recipe>;
+/// Whether the same equations are written in Eigen below.
+template <class Recipe>
+constexpr bool has_peer = !std::is_same_v<Recipe, Galore8bit> && (!std::is_base_of_v<AdamWGivenNorm, Recipe> || std::is_same_v<Recipe, AdamWGivenNorm>);
+/// Bytes a dense rule keeps per weight.
+template <class Recipe>
+constexpr double kept = std::is_same_v<Recipe, LionGivenNorm> || std::is_same_v<Recipe, SgdGivenNorm> || std::is_same_v<Recipe, AdamBf16GivenNorm> ? 4
+                        : std::is_same_v<Recipe, Adam8bitGivenNorm>                                                                             ? 2
+                                                                                                                                                : 8;
 
-/// What a step cannot do without, d the projected side: reading G (twice where its norms are needed first), updating W
+/// What a step cannot do without, d the projected side: reading G (twice where its norm or its being
+/// finite must be known first), updating W
 /// and the moments in place, its products, and for the cosine transform two times 2.5 d log2 d flops per column.
 template <class Recipe>
 Work work_of(Index rows, Index cols, Index r) {
   const double d = double(std::min(rows, cols)), k = double(std::max(rows, cols));
   const double G = 4 * d * k, W = 8 * d * k, moments = 16 * double(r) * k, product = 2 * d * k * double(r);
-  if constexpr (dense<Recipe>) return {0, G, 3 * W};
+  if constexpr (dense<Recipe>) return {0, std::is_same_v<Recipe, AdamW> ? 2 * G : G, W + 2 * kept<Recipe> * d * k};
+  if constexpr (std::is_same_v<Recipe, Galore8bit>) return {2 * product, G, W + moments / 4};
   if constexpr (std::is_same_v<Recipe, Galore>) return {2 * product, G, W + moments};
   if constexpr (std::is_same_v<Recipe, Fira>) return {2 * product, 2 * G, W + moments};
   if constexpr (std::is_same_v<Recipe, DctAdamW>) return {5 * d * std::log2(d) * k, G, W + moments};
@@ -122,7 +159,7 @@ struct Ours {
         optimizer(Recipe::make(lowrank::view(W), r)) {}
   void step() {
     lowrank::Step step{.lr = double(naive_lr)};
-    if constexpr (std::is_same_v<Recipe, AdamWGivenNorm>) step.grad_norm = norm;
+    if constexpr (std::is_base_of_v<AdamWGivenNorm, Recipe>) step.grad_norm = norm;
     optimizer.step(W, G, step);
   }
 };
@@ -172,7 +209,8 @@ void add_recipe(Index m, Index n, Index r = 0) {
       x->step();  // the first one makes the basis
       return {[x] { x->step(); }, work_of<Recipe>(m, n, x->optimizer.rank())};
     });
-    add_peer<Recipe, Order>(name, "eigen", m, n, r, threads, step_naive<Recipe, Order, decltype(make_naive<Recipe, Order>(0, 0, 0, {}))>);
+    if constexpr (has_peer<Recipe>)
+      add_peer<Recipe, Order>(name, "eigen", m, n, r, threads, step_naive<Recipe, Order, decltype(make_naive<Recipe, Order>(0, 0, 0, {}))>);
 #if defined(LOWRANK_BENCH_HAS_OPENBLAS)
     if constexpr (std::is_same_v<Recipe, Galore>) add_peer<Recipe, Order>(name, "openblas", m, n, r, threads, galore_openblas<Order>);
 #endif
@@ -183,7 +221,12 @@ template <int Order>
 void add_shape(Index m, Index n) {
   add_recipe<AdamW, Order>(m, n);
   add_recipe<AdamWGivenNorm, Order>(m, n);
+  add_recipe<LionGivenNorm, Order>(m, n);
+  add_recipe<SgdGivenNorm, Order>(m, n);
+  add_recipe<AdamBf16GivenNorm, Order>(m, n);
+  add_recipe<Adam8bitGivenNorm, Order>(m, n);
   for (const Index r : {32, 128}) add_recipe<Galore, Order>(m, n, r);
+  add_recipe<Galore8bit, Order>(m, n, 128);
   add_recipe<Fira, Order>(m, n, 128);
   add_recipe<Apollo, Order>(m, n, 128);
   add_recipe<ApolloMini, Order>(m, n);
@@ -191,7 +234,7 @@ void add_shape(Index m, Index n) {
 }
 
 void rows(bool) {
-  for (const auto& [m, n] : {std::pair<Index, Index>{1024, 1024}, {4096, 4096}, {2048, 5461}}) {
+  for (const auto& [m, n] : {std::pair<Index, Index>{512, 512}, {512, 1376}, {1024, 1024}, {4096, 4096}, {2048, 5461}}) {
     add_shape<Eigen::ColMajor>(m, n);
     add_shape<Eigen::RowMajor>(m, n);
   }

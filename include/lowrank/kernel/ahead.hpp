@@ -1,6 +1,6 @@
 // Ahead: memory that will be needed soon, asked for one cache line at a time between the multiply-adds of a tile. Blocks of
-// a large matrix are short runs, pages apart, where no hardware looks ahead; loaded when they are needed, they cost a
-// projection of rank 32 on 4096 x 4096 half of its time.
+// a large matrix are short runs, pages apart, where no hardware looks ahead: at rank 32 waiting for them takes as long as the
+// products.
 #pragma once
 
 #include <cstdint>  // std::uintptr_t

