@@ -85,12 +85,13 @@ TEST_CASE("dct_adamw on the device takes the CPU's steps", "[cuda]") {
             const lowrank::Dct dct{.rank = 6, .refresh_every = every, .transport = transport, .basis = basis, .score = score};
             CHECK(difference<double, double>(c, dct, lowrank::AdamW{.weight_decay = 0.1}, lowrank::BackProject{}) < 1e-9);
             CHECK(difference<float, float>(c, dct, lowrank::AdamW{}, lowrank::BackProject{}) < 5e-3);
+            CHECK(difference<double, double>(c, dct, lowrank::AdamW{}, lowrank::ErrorFeedback{}) < 1e-9);
             if (every == 3) CHECK(difference<double, double>(c, dct, lowrank::AdamW{}, lowrank::Residual{}) < 1e-9);
           }
 }
 
 TEST_CASE("DCT-AdamW's reference vectors on the device's path", "[cuda][golden]") {
-  const auto check = [&]<class S>(const Golden& g, bool by_rows, double tolerance, S) {
+  const auto check = [&]<class S>(const Golden& g, const auto& lift, bool by_rows, double tolerance, S) {
     const lowrank::Dct projector{.rank = std::int64_t(g.number("rank")),
                                  .refresh_every = std::int64_t(g.number("gap")),
                                  .transport = g.number("rotate") == 1 ? lowrank::Transport::Rotate : lowrank::Transport::Keep,
@@ -100,7 +101,7 @@ TEST_CASE("DCT-AdamW's reference vectors on the device's path", "[cuda][golden]"
     HostDevice machine;
     Padded<S> w(g.matrix("W0").rows(), g.matrix("W0").cols(), by_rows, 2), gradient(w.rows, w.cols, !by_rows);
     w.set(g.matrix("W0"));
-    lc::Optimizer opt(machine, w.device(), projector, rule);
+    lc::Optimizer opt(machine, w.device(), projector, rule, lift);
     for (lowrank::Index t = 0; t < lowrank::Index(g.number("steps")); ++t) {
       gradient.set(g.matrix("G", t));
       CHECK(opt.step(w.device(), gradient.device(), {.lr = g.number("lr")}).refreshed == (t == 0 || (t + 1) % lowrank::Index(g.number("gap")) == 0));
@@ -116,14 +117,18 @@ TEST_CASE("DCT-AdamW's reference vectors on the device's path", "[cuda][golden]"
   for (const std::string shape : {"square", "tall", "wide"})
     for (const std::string basis : {"dct2", "dct3"})
       for (const std::string rotate : {"0", "1"})
-        for (const std::string norm : {"1", "2"}) {
-          const std::string name = "dct_adamw." + shape + "." + basis + ".rotate" + rotate + ".ef0.l" + norm;
-          INFO(name);
-          const Golden g(name);
-          ++vectors;
-          for (const bool by_rows : {false, true}) check(g, by_rows, 1e-9, double()), check(g, by_rows, 2e-5, float());
-        }
-  CHECK(vectors == 24);  // the other 24 feed errors back, which a device does not yet
+        for (const std::string norm : {"1", "2"})
+          for (const std::string feedback : {"0", "1"}) {
+            const std::string name = "dct_adamw." + shape + "." + basis + ".rotate" + rotate + ".ef" + feedback + ".l" + norm;
+            INFO(name);
+            const Golden g(name);
+            ++vectors;
+            for (const bool by_rows : {false, true}) {
+              if (feedback == "0") check(g, lowrank::BackProject{}, by_rows, 1e-9, double()), check(g, lowrank::BackProject{}, by_rows, 2e-5, float());
+              else check(g, lowrank::ErrorFeedback{}, by_rows, 1e-9, double()), check(g, lowrank::ErrorFeedback{}, by_rows, 2e-5, float());
+            }
+          }
+  CHECK(vectors == 48);
 }
 
 TEST_CASE("What a block's shared memory cannot hold is refused", "[cuda]") {

@@ -17,7 +17,7 @@ class ProjectorState<support::Injected, S, B> : public DenseProjector<support::I
   using Base = DenseProjector<support::Injected, S, B>;
 
  public:
-  static constexpr bool declines = false;
+  static constexpr bool declines = false, compares = false;
 
   ProjectorState() = default;
   ProjectorState(const support::Injected& options, Index d, Index) : Base("Injected", options, d, d) {}

@@ -69,6 +69,7 @@ TEST_CASE("A run goes from the CPU to a device and back, through memory and thro
     check_moves<float>(lowrank::Identity{}, lowrank::AdamW{}, lowrank::BackProject{}, by_rows, 0);
     check_moves<float>(lowrank::Identity{}, lowrank::AdamBf16{}, lowrank::BackProject{}, by_rows, 0);
     check_moves<float>(lowrank::Identity{}, lowrank::Adam8bit{.seed = 2}, lowrank::BackProject{}, by_rows, 0);
+    check_moves<double>(lowrank::Dct{.rank = 4}, lowrank::AdamW{}, lowrank::ErrorFeedback{}, by_rows, 1e-10);
     check_moves<double>(subspace, lowrank::Adam8bit{}, lowrank::Residual{}, by_rows, 0.02);  // where R differs a code may
     check_moves<float>(lowrank::Identity{}, lowrank::Lion{}, lowrank::BackProject{}, by_rows, 0);
     check_moves<double>(subspace, lowrank::AdamW{}, lowrank::BackProject{}, by_rows, 1e-10);

@@ -283,6 +283,24 @@ struct TakeRows {
   }
 };
 
+/// Where the step happens: rows of x (d x k) <- 0.
+template <class S>
+struct ZeroRows {
+  static constexpr int threads = 256;
+  S* x;
+  Index d, r, k;
+  const int* index;
+  const Control<S>* control;
+
+  Grid grid() const { return {ceil_div(r * k, threads)}; }
+  template <class Block>
+  LOWRANK_DEVICE void operator()(Block& block) const {
+    block.each([&](int t) {
+      const Index e = block.index() * threads + t;
+      if (e < r * k && control->go != 0) x[index[e % r] + e / r * d] = 0;
+    });
+  }
+};
 /// index[i] = i
 struct FirstIndices {
   static constexpr int threads = 256;

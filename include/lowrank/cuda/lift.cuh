@@ -111,6 +111,25 @@ class LiftState<Coupled, S> {
   Coupled options_;
 };
 
+/// What a projection loses is added to the next gradient. On a device with Dct only, whose errors are kept as coefficients, in full.
+template <class S>
+class LiftState<ErrorFeedback, S> {
+ public:
+  static constexpr bool uses_projection = true, uses_gradient = false, limits = false;
+
+  LiftState() = default;
+  explicit LiftState(const ErrorFeedback& options) : options_(options) { check(); }
+  ErrorFeedback& options() { return options_; }
+  const ErrorFeedback& options() const { return options_; }
+  void check() const {
+    if (options_.storage != Storage::Full) detail::bad_argument("lowrank::ErrorFeedback", "codes of few bits", "Storage::Full on a device");
+  }
+  double scale() const { return 1; }
+
+ private:
+  ErrorFeedback options_;
+};
+
 /// Fira (arXiv 2410.01623): U = P (alpha N - (alpha / c) R diag(phi)) + A diag(psi / c), psi = phi (Code) or alpha phi (Paper).
 struct ResidualRule {
   Residual o;

@@ -32,17 +32,6 @@ class RuleState<Coupled, S, B> {
   Coupled options_;
 };
 
-/// X <- X + x.
-template <class S>
-struct Added {
-  S* data;
-  Index ld;
-  bool down = true;
-
-  LOWRANK_DEVICE Added begin(const Control<S>&) const { return *this; }
-  LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { data[i + j * ld] += x; }
-};
-
 /// report.captured = ||R||^2 / ||B||^2 from their columns, control->norm = ||B||^2.
 template <class S>
 struct Captured {

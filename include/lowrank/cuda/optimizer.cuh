@@ -117,6 +117,9 @@ class Optimizer {
   static constexpr bool coupled = std::is_same_v<R, Coupled>;
   /// A rule that turns all of R into N at once.
   static constexpr bool orthogonal = std::is_same_v<R, Orthogonal>;
+  /// What the projection loses comes back with the next gradient.
+  static constexpr bool feeds_back = std::is_same_v<L, ErrorFeedback>;
+  static_assert(!feeds_back || std::is_same_v<P, Dct>, "on a device errors are fed back as cosine coefficients: use Dct{}");
   /// A rule with a kernel of its own instead of an element function.
   static constexpr bool by_kernel = requires(RuleState<R, S, B> rule, S* x, Control<S>* c) { rule.kernel(x, x, c); };
   static_assert(!orthogonal || !LiftState<L, S>::limits, "an orthogonal direction has no columns to measure: use BackProject{}");
@@ -147,6 +150,7 @@ class Optimizer {
     const Index r = projected ? rank_of() : shape_.d();
     rule_ = RuleState<R, S, B>(rule, r, shape_.k(), shape_.rows, shape_.cols);
     lift_ = LiftState<L, S>(lift);
+    if constexpr (feeds_back) error_ = Array<S, B>(shape_.d(), shape_.k());
     check_transport();
     visit([&](const char*, auto& array) { array.allocate(backend); });
     control_.allocate(backend);
@@ -255,6 +259,7 @@ class Optimizer {
   void visit(auto&& f) {
     if constexpr (projected) projector_.visit(f);
     rule_.visit(f);
+    if constexpr (feeds_back) f("error", error_);
   }
   /// The numbers of the state as they are on the device, changed there if f changes them: f(name, number).
   void visit_numbers(auto&& f) {
@@ -405,12 +410,18 @@ class Optimizer {
               .reset = projector().transport == Transport::Reset};
     if constexpr (requires { projector().refresh_on_drift; }) plan.threshold = projector().refresh_on_drift;
 
-    p.gradient.template operator()<S, U>(*backend_, g, c);
-    if (refreshing) projector_.refresh(*backend_, a, p.projection, c, plan.warm);
-    else projector_.prepare(*backend_, p.projection, c);
+    if constexpr (feeds_back) {  // A = G + E is known by its coefficients only; the transform is orthonormal
+      projector_.transform(*backend_, a, p.projection, c, error_.data());
+      p.gradient.template operator()<S, S>(*backend_, View<const S>{p.projection.spectrum, shape_.d(), k, 1, shape_.d()});
+      if (refreshing) projector_.choose(*backend_, p.projection);
+    } else {
+      p.gradient.template operator()<S, U>(*backend_, g, c);
+      if (refreshing) projector_.refresh(*backend_, a, p.projection, c, plan.warm);
+    }
+    if (!refreshing) projector_.prepare(*backend_, p.projection, c);
     constexpr bool takes = requires { projector_.core(*backend_, p.projection, p.core, c); };
     if constexpr (takes) {
-      if (refreshing) projector_.core(*backend_, p.projection, p.core, c);
+      if (refreshing || feeds_back) projector_.core(*backend_, p.projection, p.core, c, refreshing);
       else a.down(projector_.basis(p.projection), r, p.core);
     } else {
       a.down(refreshing ? p.projection.candidate : projector_.basis(p.projection), r, p.core);
@@ -428,6 +439,7 @@ class Optimizer {
       if (plan.warm) transport(p, c);
       projector_.commit(*backend_, p.projection, c);
     }
+    if constexpr (feeds_back) projector_.keep(*backend_, p.projection, error_.data(), c);
     const double* norms = p.norms;
     if constexpr (by_kernel) {
       go(rule_.kernel(p.core, p.direction, c));
@@ -503,6 +515,7 @@ class Optimizer {
   RuleState<R, S, B> rule_;
   LiftState<L, S> lift_;
   Array<Control<S>, B> control_{1, 1};
+  Array<S, B> error_;               // d x k, where it is fed back
   typename Control<S>::Kept kept_;  // as of the last report
   bool known_norm_ = false;
 };

@@ -399,15 +399,30 @@ class ProjectorState<Dct, S, B> {
 
   template <class Intake>
   void refresh(B& backend, const Intake& a, Work& work, Control<S>* control, bool) const {
+    transform(backend, a, work, control, nullptr);
+    choose(backend, work);
+  }
+  /// work.spectrum <- T(A), plus the coefficients that were fed back, where there are any.
+  template <class Intake>
+  void transform(B& backend, const Intake& a, Work& work, Control<S>* control, const S* error) const {
     launch(backend, CosineTable<S>{work.table, d_});
     using Source = decltype(a.source());
     launch(backend, CosineTransform<S, Source, Columns<S>>{a.source(), {work.spectrum, d_}, d_, k_, options_.basis, factors_, work.table, control, true});
+    if (error != nullptr) launch(backend, sweep(Columns<const S>{error, d_}, Added<S>{work.spectrum, d_}, d_, k_, control, true));
+  }
+  /// work.index <- the rows of the spectrum that score highest.
+  void choose(B& backend, Work& work) const {
     work.scores.template operator()<S, S>(backend, View<const S>{work.spectrum, k_, d_, d_, 1}, nullptr, options_.score == Score::L1);
     launch(backend, Choose{work.scores.column, d_, rank(), work.chosen});
     launch(backend, Chosen{work.chosen, d_, rank(), work.index, indices_.data(), work.from});
   }
-  void core(B& backend, const Work& work, S* R, const Control<S>* control) const {
-    launch(backend, TakeRows<S>{work.spectrum, R, d_, rank(), k_, work.index, 1, control});
+  void core(B& backend, const Work& work, S* R, const Control<S>* control, bool refreshing = true) const {
+    launch(backend, TakeRows<S>{work.spectrum, R, d_, rank(), k_, refreshing ? work.index : indices_.data(), 1, control});
+  }
+  /// error <- the spectrum but for the rows in use, where the step happens.
+  void keep(B& backend, const Work& work, S* error, const Control<S>* control) const {
+    launch(backend, sweep(Columns<const S>{work.spectrum, d_}, Columns<S>{error, d_}, d_, k_, control));
+    launch(backend, ZeroRows<S>{error, d_, rank(), k_, indices_.data(), control});
   }
   void prepare(B& backend, Work& work, Control<S>*) const {
     launch(backend, CosineTable<S>{work.table, d_});

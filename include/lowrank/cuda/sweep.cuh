@@ -105,9 +105,19 @@ struct Columns {
   Index ld;
   bool down = true;
 
-  LOWRANK_DEVICE Columns begin(const Control<S>&) const { return *this; }
+  LOWRANK_DEVICE Columns begin(const auto&) const { return *this; }
   LOWRANK_DEVICE S operator()(Index i, Index j) const { return data[i + j * ld]; }
   LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { data[i + j * ld] = x; }
+};
+/// X <- X + x.
+template <class S>
+struct Added {
+  S* data;
+  Index ld;
+  bool down = true;
+
+  LOWRANK_DEVICE Added begin(const Control<S>&) const { return *this; }
+  LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { data[i + j * ld] += x; }
 };
 
 /// The caller's weight: W <- after (before W - move U), rounded as the step asks. Element (i, j) has number

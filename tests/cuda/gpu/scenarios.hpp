@@ -101,6 +101,7 @@ std::vector<Result> all(B& backend) {
     r.push_back(scenario<float, lc::Bf16>(backend, "muon" + order, 1e-2, Identity{}, Orthogonal{}, BackProject{}, by_rows));
     r.push_back(scenario<double, double>(backend, "dct_adamw double" + order, 1e-9, Dct{.rank = 12}, AdamW{}, BackProject{}, by_rows));
     r.push_back(scenario<float, float>(backend, "dct_adamw" + order, 1e-2, Dct{.rank = 12, .refresh_every = 2}, AdamW{}, BackProject{}, by_rows));
+    r.push_back(scenario<double, double>(backend, "dct_adamw fed back double" + order, 1e-9, Dct{.rank = 12}, AdamW{}, ErrorFeedback{}, by_rows));
     r.push_back(scenario<double, double>(backend, "trion double" + order, 1e-8, Trion{.rank = 12}, Coupled{}, Coupled{}, by_rows));
     r.push_back(scenario<float, float>(backend, "dion" + order, 1e-2, Dion{.rank = 12}, Coupled{}, Coupled{}, by_rows));
   }
