@@ -35,6 +35,11 @@ LOWRANK_HOST_DEVICE inline float uniform(std::uint64_t seed, std::uint64_t strea
   return unit(random_block(seed, stream, index / 4).word[index % 4]);
 }
 
+/// Half `index` (16 bits) of a stream, the lower one of each word first.
+LOWRANK_HOST_DEVICE inline std::uint32_t random_half(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
+  return random_block(seed, stream, index / 8).word[index / 2 % 4] >> 16 * (index % 2) & 0xFFFFu;
+}
+
 /// Two independent N(0, 1).
 struct NormalPair {
   double even, odd;

@@ -114,7 +114,8 @@ class RuleState<AdamW, S, B> {
   Array<S, B> first_, second_;
 };
 
-/// The moments in bf16, stochastically rounded: entry e of stream 2 t under the rule's seed, as on the CPU.
+/// The moments in bf16, stochastically rounded by half e of stream 2 t under the rule's seed, V by the same with its bytes exchanged, as on
+/// the CPU (kernel/codes.hpp).
 template <class S>
 struct AdamBf16Element {
   Adam<S> adam;
@@ -130,10 +131,17 @@ struct AdamBf16Element {
   LOWRANK_DEVICE S operator()(S x, Index at) const {
     S m = S(widen(first[at])), v = S(widen(second[at]));
     const S out = adam(x, m, v);
-    const RandomBlock words = random_block(seed, stream, std::uint64_t(at) / 2);
-    first[at] = detail::round_stochastically<Bf16>(float(m), unit(words.word[2 * (at % 2)]));
-    second[at] = detail::round_stochastically<Bf16>(float(v), unit(words.word[2 * (at % 2) + 1]));
+    const std::uint32_t u = random_half(seed, stream, std::uint64_t(at));
+    first[at] = rounded(m, u);
+    second[at] = rounded(v, (u & 255) << 8 | u >> 8);
     return out;
+  }
+
+ private:
+  /// 16 random bits are added to the 16 that are cut off.
+  LOWRANK_DEVICE static Bf16 rounded(S x, std::uint32_t u) {
+    const float within = float(most(S(-3.3e38f), least(S(3.3e38f), x)));
+    return bit_cast<Bf16>(std::uint16_t((bit_cast<std::uint32_t>(within) + u) >> 16));
   }
 };
 
@@ -195,9 +203,9 @@ struct EightBitDirection {
       }
       Adam<S> rule = adam;
       rule.begin(*control);
-      const S one = scale[0] / S(127 * 127), root = S(second[e0 + t]) / S(255), square = root * root;
+      const S c = S(second[e0 + t]), square = c * c * (S(1) / S(255 * 255));
       const int q = first[e0 + t];
-      m[t] = one * S(q < 0 ? -q * q : q * q);
+      m[t] = scale[0] / S(127 * 127) * S(q < 0 ? -q * q : q * q);
       v[t] = scale[1] * (square * square);
       direction[e0 + t] = rule(core[e0 + t], m[t], v[t]);
       largest[t] = m[t] < 0 ? -m[t] : m[t];
@@ -213,22 +221,22 @@ struct EightBitDirection {
       if (t >= n || control->go == 0) return;
       const S one = largest[0], two = largest_v[0];
       if (t == 0) scale[0] = one, scale[1] = two;
-      const double x = one > 0 ? std::sqrt(std::fabs(double(m[t])) / double(one)) * 127 : 0;
-      const int q = int(x + 0.5);
       const Index e = e0 + t;
+      constexpr S tiny = sizeof(S) == 4 ? S(0x1p-126) : S(0x1p-1022);
+      const int q = int(std::sqrt((m[t] < 0 ? -m[t] : m[t]) * (1 / most(one, tiny))) * S(127) + S(0.5));
       first[e] = std::int8_t(m[t] < 0 ? -q : q);
-      second[e] = fourth_root(two > 0 ? double(v[t]) / double(two) : 0, uniform(seed, 2 * control->rule_step, std::uint64_t(e)));
+      second[e] = fourth_root(v[t], v[t] * (1 / most(two, tiny)), random_half(seed, 2 * control->rule_step, std::uint64_t(e)));
     });
   }
 
  private:
-  LOWRANK_DEVICE static double power(double q) { return q * q * q * q; }
-  /// q with (q / 255)^4 = x on average, and never 0 unless x is.
-  LOWRANK_DEVICE static std::uint8_t fourth_root(double x, float u) {
-    if (!(x > 0)) return 0;
-    const double below = least(254.0, std::floor(255 * std::sqrt(std::sqrt(x))));
-    const double y = x * power(255), share = (y - power(below)) / (power(below + 1) - power(below));
-    return std::uint8_t(most(1.0, below + (double(u) < share ? 1 : 0)));
+  LOWRANK_DEVICE static S power(S q) { return q * q * (q * q); }
+  /// c with (c / 255)^4 = y on average: the code below or the one above by 16 random bits; never 0 unless v is.
+  LOWRANK_DEVICE static std::uint8_t fourth_root(S v, S y, std::uint32_t u) {
+    if (!(v > 0)) return 0;
+    const S below = least(S(254), S(int(std::sqrt(std::sqrt(y)) * S(255)))), lower = power(below), step = power(below + 1) - lower;
+    const S beyond = y * power(255) - lower, chance = S(u) * (S(1) / S(65536)) * step;
+    return std::uint8_t(most(S(1), chance < beyond ? below + 1 : below));
   }
 };
 

@@ -1,6 +1,6 @@
-// Codes<Bytes>: moments in few bits, a register at a time. No multiply is fused with an add here, so that every kernel set
-// decodes to the same bits and encodes to the same codes. A step of Adam8bit or AdamBf16 on 4096 x 4096 takes a twentieth of the time
-// it took number by number.
+// Codes<Bytes>: moments in few bits, a register at a time. Decoding is products alone, so its bits are those of every kernel set and
+// flag; sets built with the same flags encode to the same codes (a compiler may fuse a multiply with an add there). A step of Adam8bit
+// or AdamBf16 on 4096 x 4096 takes a twentieth of the time it took number by number.
 #pragma once
 
 #include <algorithm>  // std::max
