@@ -1,4 +1,5 @@
-# With nvcc, for sm_80 and sm_90 and every warning an error: HEADER compiles alone, or the program in FOLDER compiles, links and runs.
+# With nvcc, for sm_80 and sm_90 and every warning an error: HEADER compiles alone, or the program in FOLDER, or of the one file SOURCE,
+# compiles, links and runs.
 # Without nvcc, and where the program ends with 77 because there is no device, the last word is "skipped".
 cmake_minimum_required(VERSION 3.25)
 include(${CHECKS})
@@ -8,7 +9,7 @@ if(NOT NVCC)
   return()
 endif()
 set(compile ${NVCC} -std=c++20 -ccbin ${CXX} -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -O1
-    -I${ROOT}/include -I${ROOT}/tests -Xcompiler -Wall,-Wextra,-Wshadow,-Werror -Wreorder --Werror all-warnings)
+    -I${ROOT}/include -I${ROOT}/tests -I${ROOT} -Xcompiler -Wall,-Wextra,-Wshadow,-Werror -Wreorder --Werror all-warnings)
 
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE result)
@@ -28,7 +29,11 @@ endif()
 
 file(MAKE_DIRECTORY ${WORK})
 set(objects)
-file(GLOB sources ${FOLDER}/*.cu ${FOLDER}/*.cpp)
+if(SOURCE)
+  set(sources ${SOURCE})
+else()
+  file(GLOB sources ${FOLDER}/*.cu ${FOLDER}/*.cpp)
+endif()
 foreach(source IN LISTS sources)
   string(MD5 name ${source})
   run(${compile} -c ${source} -o ${WORK}/${name}.o)
@@ -39,7 +44,7 @@ foreach(source IN LISTS sources)
 endforeach()
 run(${NVCC} -ccbin ${CXX} -arch=sm_90 ${objects} -lcublas -lcusolver -o ${WORK}/program)
 if(result)
-  message(FATAL_ERROR "${FOLDER} does not link")
+  message(FATAL_ERROR "${FOLDER}${SOURCE} does not link")
 endif()
 run(${WORK}/program)
 if(NOT result EQUAL 0 AND NOT result EQUAL 77)

@@ -189,6 +189,7 @@ class HostDevice {
 
   int allocations() const { return allocations_; }
   std::size_t live() const { return live_.size(); }
+  std::size_t workspace_bytes() const { return workspace_bytes_; }
   /// What was asked for, in order, since the last call: names and sizes.
   std::vector<std::string> calls() { return std::exchange(calls_, {}); }
 

@@ -18,10 +18,10 @@
 // seen the largest batch, nothing is allocated. W, X and dY are read, never kept.
 #pragma once
 
-#include <lowrank/adapter/cost.hpp>
 #include <lowrank/core/state.hpp>
 #include <lowrank/core/workspace.hpp>
 #include <lowrank/linalg/product.hpp>
+#include <lowrank/options/path.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 

@@ -12,23 +12,9 @@
 #include <lowrank/adapter/branch.hpp>
 #include <lowrank/adapter/initialize.hpp>
 #include <lowrank/adapter/merge.hpp>
+#include <lowrank/options/adapter.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
-
-/// s = alpha / r or alpha / sqrt(r).
-enum class Scaling { ByRank, ByRootRank };
-enum class Train { Both, OnlyB };
-
-/// PEFT's defaults (r, lora_alpha, lora_dropout, use_rslora); alpha does not follow the rank.
-struct LoraOptions {
-  Index rank = 8;
-  double alpha = 8;
-  Scaling scaling = Scaling::ByRank;
-  double dropout = 0;      // of the branch's input, in Pass::Mode::Train
-  Train train = Train::Both;
-  double b_lr_ratio = 1;   // LoRA+ (arXiv 2402.12354): learning rate of B over that of A; 16 is the paper's advice
-  std::uint64_t seed = 0;  // of first values and dropout: one per layer
-};
 
 template <class S, class K = kernel::Best>
 class Lora : public detail::AdapterDoor<Lora<S, K>, S> {

@@ -14,16 +14,9 @@
 #include <lowrank/adapter/initialize.hpp>
 #include <lowrank/adapter/merge.hpp>
 #include <lowrank/linalg/sparse.hpp>
+#include <lowrank/options/adapter.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
-
-/// The paper's settings for 60M parameters.
-struct SlTrainOptions {
-  Index rank = 128;
-  double alpha = 32;
-  double density = 0.03;   // of S
-  std::uint64_t seed = 0;  // of places and first values: one per layer
-};
 
 template <class S, class K = kernel::Best>
 class SlTrain : public detail::LayerDoor<SlTrain<S, K>, S> {

@@ -7,6 +7,8 @@
 //   visit(f)                                  what is kept between steps
 #pragma once
 
+#include <lowrank/cuda/dct.cuh>
+#include <lowrank/cuda/orth.cuh>
 #include <lowrank/cuda/polar.cuh>
 #include <lowrank/cuda/projector.cuh>
 #include <lowrank/cuda/rule.cuh>

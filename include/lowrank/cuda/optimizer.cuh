@@ -16,94 +16,20 @@
 // decision. Results do not depend on the storage order of the gradient but for cuBLAS' products.
 #pragma once
 
-#include <lowrank/cuda/core.cuh>
-#include <lowrank/cuda/lift.cuh>
+#include <lowrank/cuda/canonical.cuh>
+#include <lowrank/cuda/dct_projector.cuh>
+#include <lowrank/cuda/gaussian.cuh>
 #include <lowrank/cuda/method.cuh>
+#include <lowrank/cuda/subspace.cuh>
+#include <lowrank/cuda/transport.cuh>
+#include <lowrank/cuda/write.cuh>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace cuda {
 
-/// The user's shape and which way round it is taken: d x k is the user's matrix, or its transpose.
-struct Canonical {
-  Index rows = 0, cols = 0;
-  bool transposed = false;
-
-  Index d() const { return transposed ? cols : rows; }
-  Index k() const { return transposed ? rows : cols; }
-  template <class T>
-  View<T> operator()(const View<T>& v) const { return transposed ? v.transposed() : v; }
-};
-
-namespace detail {
-
-/// Square matrices go right, as in GaLore, unless SmallerLeft is asked for.
-inline Canonical canonical(Index rows, Index cols, Side side) {
-  const bool right = side == Side::Right || (side == Side::Smaller && rows >= cols) || (side == Side::Larger && rows < cols) ||
-                     (side == Side::SmallerLeft && rows > cols);
-  return {rows, cols, right};
-}
-/// The contiguous dimension becomes d; a block that is one stretch of memory becomes one column.
-template <class T>
-Canonical contiguous(const View<T>& v) {
-  return {v.rows, v.cols, v.row_stride != 1 || (v.rows == 1 && v.col_stride == 1)};
-}
-
-/// First and one-past-last byte of the memory a view can touch.
-template <class T>
-bool overlap(const View<T>& w, const auto& g) {
-  const auto begin = [](const auto& v) { return reinterpret_cast<std::uintptr_t>(v.data); };
-  const auto end = [&](const auto& v) {
-    return begin(v) + std::uintptr_t((v.rows - 1) * v.row_stride + (v.cols - 1) * v.col_stride + 1) * sizeof(*v.data);
-  };
-  return begin(w) < end(g) && begin(g) < end(w);
-}
-
-}  // namespace detail
-
 /// Whether a step that only enqueues renews the basis.
 enum class Refresh { No, Yes };
 
-/// A gradient's element through the rule and into the weight: the sink of a dense step.
-template <class S, class Element, class Sink>
-struct Ruled {
-  Element element;
-  Sink weight;
-  Index ld;
-  bool down;
-
-  LOWRANK_DEVICE auto begin(const Control<S>& c) const {
-    const auto e = element.begin(c);
-    const auto w = weight.begin(c);
-    return Ruled<S, std::remove_const_t<decltype(e)>, std::remove_const_t<decltype(w)>>{e, w, ld, down};
-  }
-  LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { weight(i, j, element(x, i + j * ld)); }
-};
-
-/// W <- W - after move X: what is left to do once P N was added and the decay applied.
-template <class S, class T>
-struct Remaining {
-  Weight<S, T> weight;
-  bool down = weight.down;
-
-  LOWRANK_DEVICE Remaining begin(const Control<S>& c) const {
-    Remaining r{weight.begin(c)};
-    r.weight.move *= r.weight.after;
-    r.weight.before = r.weight.after = 1;
-    return r;
-  }
-  LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { weight(i, j, x); }
-};
-/// A gradient's element through the rule into an array: the sink of a dense step whose rule then needs all directions at once.
-template <class S, class Element>
-struct Directed {
-  Element element;
-  S* direction;
-  Index ld;
-  bool down = true;
-
-  LOWRANK_DEVICE Directed begin(const Control<S>& c) const { return {element.begin(c), direction, ld, down}; }
-  LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { direction[i + j * ld] = element(x, i + j * ld); }
-};
 template <class S, class P, class R, class L, class B>
 class Optimizer {
   static_assert(std::is_same_v<S, float> || std::is_same_v<S, double>, "state is kept in float or double");
@@ -303,22 +229,19 @@ class Optimizer {
     Squares gradient, core_squares, previous_squares;
     S *core, *direction, *phi, *panel;
     double* norms;
-    S *moved, *centred, *product, *rotation, *squared;  // of a transport
+    Moving<S> moving;
     Polar<S> polar;
     typename Projector::Work projection;
 
     Pieces(Arena& arena, const Optimizer& o) {
       const Index d = o.shape_.d(), k = o.shape_.k(), r = o.rank_of();
-      const bool rotates = o.projector().transport == Transport::Rotate;
       gradient = Squares(arena, d, k), core_squares = Squares(arena, r, k), previous_squares = Squares(arena, r, k);
       core = arena.take<S>(r * k);
       direction = std::is_same_v<L, Residual> ? arena.take<S>(r * k) : core;
       phi = arena.take<S>(k);
       norms = arena.take<double>(k);
       panel = arena.take<S>(d * Intake<S, S, B>::panel_columns(d, k));
-      moved = rotates ? arena.take<S>(r * k) : nullptr, centred = rotates ? arena.take<S>(r * k) : nullptr;
-      product = rotates ? arena.take<S>(r * k) : nullptr;
-      rotation = rotates ? arena.take<S>(r * r) : nullptr, squared = rotates ? arena.take<S>(r * r) : nullptr;
+      if (o.projector().transport == Transport::Rotate) moving = Moving<S>(arena, r, k);
       if (orthogonal) polar = Polar<S>(arena, r, k);
       projection = typename Projector::Work(arena, o.projector_);
     }
@@ -395,7 +318,7 @@ class Optimizer {
     if (!known_norm_) p.gradient.template operator()<S, U>(*backend_, g, c);
     decide(known_norm_ ? nullptr : p.gradient.column, nullptr, nullptr, {.refreshing = true});
     projector_.step(*backend_, Gradient<S, U>{.a = g}, p.projection, c);
-    write(p, p.projection.candidate, c, w, g);
+    write<L, S>(*backend_, lift_, p.projection.candidate, p.direction, rank_of(), p.phi, p.panel, weight(w), g, c);
   }
 
   // -- projected ---------------------------------------------------------------------------------------------------------------------
@@ -436,7 +359,8 @@ class Optimizer {
       go(CopyIf<double, S>{p.previous_squares.column, p.core_squares.column, k, c, true});
     }
     if (refreshing) {
-      if (plan.warm) transport(p, c);
+      if constexpr (moves)
+        if (plan.warm) p.moving(*backend_, projector_, p.projection, rule_, shape_.d(), r, k, c);
       projector_.commit(*backend_, p.projection, c);
     }
     if constexpr (feeds_back) projector_.keep(*backend_, p.projection, error_.data(), c);
@@ -454,59 +378,7 @@ class Optimizer {
     if constexpr (LiftState<L, S>::limits)
       go(Limit<S, decltype(lift_.rule())>{lift_.rule(), {p.gradient.column, p.core_squares.column, norms}, k, p.phi, c});
     if constexpr (std::is_same_v<L, Residual>) go(Coefficients<S>{p.core, p.phi, p.direction, r, k, S(lift().scale), c});
-    write(p, projector_.basis(p.projection), c, w, g);
-  }
-
-  /// W <- after (before W - move (P N + A diag(phi))).
-  template <class Work, class T, class U>
-  void write(const Work& p, const S* basis, const Control<S>* c, const View<T>& w, const View<const U>& g) {
-    const Index d = shape_.d(), k = shape_.k(), r = rank_of();
-    if constexpr (!LiftState<L, S>::uses_projection) {
-      go(sweep(Gradient<S, U>{.a = g, .factor = p.phi}, weight(w), d, k, c));
-    } else if constexpr (std::is_same_v<S, T>) {
-      backend_->gemm(columns(basis, d), columns<const S>(p.direction, r), operand(w), d, k, r, Scale<S>{1, 0, c->write});
-      if constexpr (LiftState<L, S>::uses_gradient)
-        go(sweep(Gradient<S, U>{.a = g, .factor = p.phi}, Remaining<S, T>{weight(w)}, d, k, c));
-    } else {
-      const Index wide = Intake<S, S, B>::panel_columns(d, k);
-      for (Index j0 = 0; j0 < k; j0 += wide) {
-        const Index n = least(wide, k - j0);
-        backend_->gemm(columns(basis, d), columns<const S>(p.direction + j0 * r, r), columns(p.panel, d), d, n, r, Scale<S>{S(lift_.scale())});
-        if constexpr (LiftState<L, S>::uses_gradient) {
-          const View<const U> part{g.data + j0 * g.col_stride, d, n, g.row_stride, g.col_stride};
-          go(sweep(Gradient<S, U>{.a = part, .factor = p.phi + j0}, Added<S>{p.panel, d}, d, n, c));
-        }
-        View<T> part{w.data + j0 * w.col_stride, d, n, w.row_stride, w.col_stride};
-        Weight<S, T> to = weight(part);
-        to.first = j0 * to.number_of_column;
-        go(sweep(Columns<S>{p.panel, d}, to, d, n, c));
-      }
-    }
-  }
-
-  void transport(const Pieces& p, const Control<S>* c) {
-    if constexpr (moves) {
-      const Index d = shape_.d(), k = shape_.k(), r = rank_of(), n = r * k;
-      if (projector().transport == Transport::Keep) return;
-      S* second = rule_.second();
-      if (projector().transport == Transport::Reset) return go(Transported<S>{nullptr, nullptr, rule_.first(), second, n, c, true});
-      if constexpr (requires { projector_.moved_from(p.projection); }) {
-        for (S* x : {rule_.first(), second}) {
-          if (x == nullptr) continue;
-          backend_->copy(p.moved, x, std::size_t(n) * sizeof(S));
-          go(GatherRows<S>{p.moved, x, r, k, projector_.moved_from(p.projection), c});
-        }
-        return;
-      }
-      backend_->gemm(cuda::transposed<const S>(p.projection.candidate, d), columns(projector_.replaced(p.projection), d), columns(p.rotation, r), r, r, d, Scale<S>{});
-      backend_->gemm(columns<const S>(p.rotation, r), columns<const S>(rule_.first(), r), columns(p.moved, r), r, k, r, Scale<S>{});
-      if (second != nullptr) {
-        go(Square<S>{p.rotation, nullptr, p.squared, r * r, c});
-        go(Square<S>{rule_.first(), second, p.centred, n, c});
-        backend_->gemm(columns<const S>(p.squared, r), columns<const S>(p.centred, r), columns(p.product, r), r, k, r, Scale<S>{});
-      }
-      go(Transported<S>{p.moved, p.product, rule_.first(), second, n, c, false});
-    }
+    write<L, S>(*backend_, lift_, projector_.basis(p.projection), p.direction, r, p.phi, p.panel, weight(w), g, c);
   }
 
   B* backend_;

@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include <lowrank/cuda/lora.cuh>
 #include <lowrank/cuda/optimizer.cuh>
+#include <lowrank/cuda/sltrain.cuh>
 
 namespace scenarios {
 
@@ -73,6 +75,53 @@ Result scenario(B& backend, const std::string& name, double tolerance, const P& 
   return result;
 }
 
+/// Y, dX and the gradients of two passes forward and back.
+template <class S, class B, class Adapter, class Forward, class Backward>
+Result passes(B& backend, const std::string& name, double tolerance, Adapter& adapter, bool by_rows, const Forward& forward, const Backward& backward) {
+  Matrix<S, B> x(backend, 130, 40, by_rows, 2), y(backend, 70, 40, !by_rows, 0), dy(backend, 70, 40, by_rows, 1), dx(backend, 130, 40, !by_rows, 0);
+  lc::Trace<S, B> trace;
+  for (std::uint64_t pass = 0; pass < 2; ++pass) {
+    x.put(40 + pass), dy.put(50 + pass), y.put(60), dx.put(61);
+    forward(x.view(), y.view(), trace);
+    backward(x.view(), dy.view(), dx.view(), trace);
+  }
+  Result result{name, tolerance, {}};
+  const auto append = [&](const std::vector<S>& values) { result.weights.insert(result.weights.end(), values.begin(), values.end()); };
+  append(y.get()), append(dx.get());
+  adapter.visit([&](auto& p) {
+    std::vector<S> values(std::size_t(p.gradient.size()));
+    backend.download(values.data(), p.gradient.data(), p.gradient.bytes());
+    append(values);
+  });
+  return result;
+}
+template <class S, class B>
+Result lora(B& backend, const std::string& name, double tolerance, bool by_rows, const lowrank::Path& path) {
+  lc::Lora<S, B> lora(backend, 70, 130, {.rank = 8, .seed = 3});
+  Matrix<S, B> w(backend, 70, 130, by_rows, 3), b(backend, 70, 8, false, 0);
+  w.put(1), b.put(2);
+  backend.copy(lora.B().value.data(), b.view().data, lora.B().value.bytes());
+  return passes<S>(
+      backend, name, tolerance, lora, by_rows, [&](auto x, auto y, auto& trace) { lora.forward(w.view(), x, y, trace, path); },
+      [&](auto x, auto dy, auto dx, const auto& trace) { lora.backward(w.view(), x, dy, dx, trace); });
+}
+template <class S, class B>
+Result sltrain(B& backend, const std::string& name, double tolerance, bool by_rows) {
+  std::vector<std::int64_t> places;
+  for (std::int64_t at = 0; at < 70 * 130; at += 1 + std::int64_t(lc::random_block(4, 1, std::uint64_t(at)).word[0] % 20)) places.push_back(at);
+  lc::SlTrain<S, B> layer(backend, 70, 130, places, {.rank = 8, .seed = 3});
+  Matrix<S, B> b(backend, 70, 8, false, 0), w(backend, 70, 130, by_rows, 0);
+  b.put(2);
+  backend.copy(layer.B().value.data(), b.view().data, layer.B().value.bytes());
+  Result result = passes<S>(
+      backend, name, tolerance, layer, by_rows, [&](auto x, auto y, auto& trace) { layer.forward(x, y, trace); },
+      [&](auto x, auto dy, auto dx, const auto& trace) { layer.backward(x, dy, dx, trace); });
+  layer.write_weight(w.view());
+  const std::vector<S> weight = w.get();
+  result.weights.insert(result.weights.end(), weight.begin(), weight.end());
+  return result;
+}
+
 template <class B>
 std::vector<Result> all(B& backend) {
   using namespace lowrank;
@@ -103,6 +152,10 @@ std::vector<Result> all(B& backend) {
     r.push_back(scenario<float, float>(backend, "dct_adamw" + order, 1e-2, Dct{.rank = 12, .refresh_every = 2}, AdamW{}, BackProject{}, by_rows));
     r.push_back(scenario<double, double>(backend, "dct_adamw fed back double" + order, 1e-9, Dct{.rank = 12}, AdamW{}, ErrorFeedback{}, by_rows));
     r.push_back(scenario<double, double>(backend, "trion double" + order, 1e-8, Trion{.rank = 12}, Coupled{}, Coupled{}, by_rows));
+    r.push_back(lora<double>(backend, "lora double" + order, 1e-12, by_rows, {}));
+    r.push_back(lora<float>(backend, "lora composed" + order, 1e-5, by_rows, {Order::Composed, Order::Composed, lowrank::Gradient::Dense}));
+    r.push_back(sltrain<double>(backend, "sltrain double" + order, 1e-12, by_rows));
+    r.push_back(sltrain<float>(backend, "sltrain" + order, 1e-5, by_rows));
     r.push_back(scenario<float, float>(backend, "dion" + order, 1e-2, Dion{.rank = 12}, Coupled{}, Coupled{}, by_rows));
   }
   return r;

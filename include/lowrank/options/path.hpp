@@ -10,7 +10,9 @@
 // Counted beyond the product with W0, which every order needs once. The composed orders need m n numbers of workspace.
 #pragma once
 
-#include <lowrank/core/error.hpp>
+#include <cstdint>  // std::int64_t
+
+#include <lowrank/core/abi.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 
@@ -29,7 +31,7 @@ struct Path {
 
 /// The shape of a factored weight at work: B m x r, A r x n, X n x N.
 struct Work {
-  Index m = 0, n = 0, rank = 0, samples = 0;
+  std::int64_t m = 0, n = 0, rank = 0, samples = 0;
 };
 
 /// Floating-point operations beyond the product with W0.
