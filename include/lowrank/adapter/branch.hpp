@@ -4,7 +4,7 @@
 //
 //   Y <- W X + s B' H     dX <- W^T dY + s mask o (A^T T)     dB' <- s dY H^T     dA <- s T X'^T
 //
-// Contracted to r first; or composed and dense, as cost.hpp decides. Source: LoRA, arXiv 2106.09685, eq. 3.
+// Contracted to r first; or composed and dense, as options/path.hpp decides. Source: LoRA, arXiv 2106.09685, eq. 3.
 #pragma once
 
 #include <lowrank/adapter/door.hpp>

@@ -10,7 +10,8 @@
 // Counted beyond the product with W0, which every order needs once. The composed orders need m n numbers of workspace.
 #pragma once
 
-#include <cstdint>  // std::int64_t
+#include <cstdint>           // std::int64_t
+#include <initializer_list>  // of a loop
 
 #include <lowrank/core/abi.hpp>
 
