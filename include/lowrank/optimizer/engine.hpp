@@ -389,7 +389,8 @@ class Engine {
           update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
       });
     } else if constexpr (TileRule<Rule>) {
-      const Index at_once = Rule::columns_at_once(d_);
+      // a few columns at a time stay in the caches; of a gradient in rows they would be read number by number
+      const Index at_once = a_.gradient.row_stride == 1 ? Rule::columns_at_once(d_) : tile;
       for_tiles([&](Index, Index begin, Index width, int slot) {
         S* N = p_.tiles + slot * d_ * tile;
         for (Index j0 = begin; j0 < begin + width; j0 += at_once) {
