@@ -72,8 +72,8 @@ cmake --build "$build" --parallel "$jobs" --target $targets bench_report pretrai
 
 # -- what to measure ---------------------------------------------------------------------------------------------------
 
-# Debian 12's OpenBLAS does not know newer AVX-512 processors and takes AVX2 kernels there, at half the speed.
-if grep -q avx512f /proc/cpuinfo 2>/dev/null; then export OPENBLAS_CORETYPE="${OPENBLAS_CORETYPE:-SkylakeX}"; fi
+# OpenBLAS finds the kernels of the processor by itself; a variable that pins older ones would halve the peer's speed.
+unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 # A unit is one problem in one program; the programs that have the same problem follow each other.
 repetitions=${REPETITIONS:-${quick:+3}} min_time=${MIN_TIME:-${quick:+0.02}}
 repetitions=${repetitions:-3} min_time=${min_time:-0.05}
