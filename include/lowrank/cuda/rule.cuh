@@ -56,6 +56,29 @@ struct AdamMotion {
   }
 };
 
+/// What the rules of Adam's family share: the options and what follows from them.
+template <class Options>
+class AdamState {
+ public:
+  AdamState() = default;
+  explicit AdamState(const Options& options) : options_(options) {}
+
+  Options& options() { return options_; }
+  const Options& options() const { return options_; }
+  AdamMotion<Options> motion() const { return {options_}; }
+  double beta1() const { return corrected(options_.beta1); }
+  double beta2() const { return corrected(options_.beta2); }
+
+ protected:
+  Options options_;
+
+ private:
+  double corrected(double beta) const {
+    if constexpr (requires { options_.bias_correction; }) return options_.bias_correction == BiasCorrection::On ? beta : 0;
+    else return beta;
+  }
+};
+
 /// m <- b1 m + (1-b1) x;  v <- b2 v + (1-b2) x^2;  m / (sqrt(v) + eps)      (arXiv 1412.6980)
 template <class S>
 struct Adam {
@@ -91,26 +114,22 @@ struct AdamElement {
 };
 
 template <class S, class B>
-class RuleState<AdamW, S, B> {
+class RuleState<AdamW, S, B> : public AdamState<AdamW> {
+  using AdamState<AdamW>::options_;
+
  public:
   static constexpr bool follows_memory = true;
 
   RuleState() = default;
-  RuleState(const AdamW& options, Index r, Index k, Index = 1, Index = 1) : options_(options), first_(r, k), second_(r, k) { check(); }
+  RuleState(const AdamW& options, Index r, Index k, Index = 1, Index = 1) : AdamState<AdamW>(options), first_(r, k), second_(r, k) { check(); }
 
-  AdamW& options() { return options_; }
-  const AdamW& options() const { return options_; }
   void check() const { detail::check_adam("lowrank::AdamW", options_); }
   AdamElement<S> element() const { return {Adam<S>(options_), first_.data(), second_.data()}; }
-  AdamMotion<AdamW> motion() const { return {options_}; }
-  double beta1() const { return options_.bias_correction == BiasCorrection::On ? options_.beta1 : 0; }
-  double beta2() const { return options_.bias_correction == BiasCorrection::On ? options_.beta2 : 0; }
   S* first() const { return first_.data(); }
   S* second() const { return second_.data(); }
   void visit(auto&& f) { f("exp_avg", first_), f("exp_avg_sq", second_); }
 
  private:
-  AdamW options_;
   Array<S, B> first_, second_;
 };
 
@@ -146,24 +165,20 @@ struct AdamBf16Element {
 };
 
 template <class S, class B>
-class RuleState<AdamBf16, S, B> {
+class RuleState<AdamBf16, S, B> : public AdamState<AdamBf16> {
+  using AdamState<AdamBf16>::options_;
+
  public:
   static constexpr bool follows_memory = false;
 
   RuleState() = default;
-  RuleState(const AdamBf16& options, Index r, Index k, Index = 1, Index = 1) : options_(options), first_(r, k), second_(r, k) { check(); }
+  RuleState(const AdamBf16& options, Index r, Index k, Index = 1, Index = 1) : AdamState<AdamBf16>(options), first_(r, k), second_(r, k) { check(); }
 
-  AdamBf16& options() { return options_; }
-  const AdamBf16& options() const { return options_; }
   void check() const { detail::check_adam("lowrank::AdamBf16", options_); }
   AdamBf16Element<S> element() const { return {Adam<S>(options_), first_.data(), second_.data(), options_.seed}; }
-  AdamMotion<AdamBf16> motion() const { return {options_}; }
-  double beta1() const { return options_.beta1; }
-  double beta2() const { return options_.beta2; }
   void visit(auto&& f) { f("exp_avg", first_), f("exp_avg_sq", second_); }
 
  private:
-  AdamBf16 options_;
   Array<Bf16, B> first_, second_;
 };
 
@@ -241,28 +256,24 @@ struct EightBitDirection {
 };
 
 template <class S, class B>
-class RuleState<Adam8bit, S, B> {
+class RuleState<Adam8bit, S, B> : public AdamState<Adam8bit> {
+  using AdamState<Adam8bit>::options_;
+
  public:
   static constexpr bool follows_memory = false;
 
   RuleState() = default;
   RuleState(const Adam8bit& options, Index r, Index k, Index = 1, Index = 1)
-      : options_(options), first_(r, k), second_(r, k), scales_(2 * EightBitDirection<S>::blocks(r), ceil_div(k, EightBitDirection<S>::tile)) { check(); }
+      : AdamState<Adam8bit>(options), first_(r, k), second_(r, k), scales_(2 * EightBitDirection<S>::blocks(r), ceil_div(k, EightBitDirection<S>::tile)) { check(); }
 
-  Adam8bit& options() { return options_; }
-  const Adam8bit& options() const { return options_; }
   void check() const { detail::check_adam("lowrank::Adam8bit", options_); }
   /// In place of element(): a kernel from R to N.
   EightBitDirection<S> kernel(const S* core, S* direction, const Control<S>* control) const {
     return {Adam<S>(options_), first_.data(), second_.data(), scales_.data(), first_.rows(), first_.cols(), options_.seed, core, direction, control};
   }
-  AdamMotion<Adam8bit> motion() const { return {options_}; }
-  double beta1() const { return options_.beta1; }
-  double beta2() const { return options_.beta2; }
   void visit(auto&& f) { f("exp_avg", first_), f("exp_avg_sq", second_), f("scales", scales_); }
 
  private:
-  Adam8bit options_;
   Array<std::int8_t, B> first_;
   Array<std::uint8_t, B> second_;
   Array<S, B> scales_;
