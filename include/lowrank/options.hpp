@@ -5,8 +5,10 @@
 // Each policy has a name and lists its fields once, visit(o, f) calling f(name, field): what files compare and print.
 #pragma once
 
+#include <lowrank/options/galore.hpp>
 #include <lowrank/options/lift.hpp>
 #include <lowrank/options/projector.hpp>
+#include <lowrank/options/recipe.hpp>
 #include <lowrank/options/rule.hpp>
 #include <lowrank/options/step.hpp>
 #include <lowrank/options/storage.hpp>

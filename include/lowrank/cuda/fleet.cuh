@@ -1,7 +1,7 @@
 // Fleet on a device: one recipe over many matrices, of any shapes, on one stream and with one workspace, the context's.
 //
 //   std::vector<lowrank::cuda::Parameter<float>> params = {{"layers.0.fc", view(w, F, C), view(g, F, C)}, ..};
-//   lowrank::cuda::Fleet fleet(context, params, lowrank::Subspace{.rank = 128}, lowrank::AdamW{}, lowrank::BackProject{.scale = 0.25});
+//   lowrank::cuda::Fleet fleet(context, params, lowrank::galore({.rank = 128}));     // or a projector, a rule and a lift
 //   fleet.step(params, {.lr = lr});
 //
 // A model has one fleet per recipe. Matrices of one shape whose bases are due alike step together, up to 16 of them as long as their
@@ -50,6 +50,10 @@ class Fleet {
     told_.allocate(backend);
     backend.workspace(workspace_bytes());
   }
+
+  template <class T, class U>
+  Fleet(B& backend, const std::vector<Parameter<T, U>>& parameters, const Recipe<P, R, L>& recipe)
+      : Fleet(backend, parameters, recipe.projector, recipe.rule, recipe.lift) {}
 
   /// One step of every matrix that is not frozen, and what each says of it, in the order of construction. Throws before anything
   /// is touched, if one of them would. A gradient that is not finite skips its own matrix only.
@@ -122,6 +126,8 @@ class Fleet {
 
 template <class B, class T, class U, class P, class R>
 Fleet(B&, const std::vector<Parameter<T, U>>&, P, R) -> Fleet<compute_t<T>, P, R, BackProject, B>;
+template <class B, class T, class U, class P, class R, class L>
+Fleet(B&, const std::vector<Parameter<T, U>>&, const Recipe<P, R, L>&) -> Fleet<compute_t<T>, P, R, L, B>;
 template <class B, class T, class U, class P, class R, class L>
 Fleet(B&, const std::vector<Parameter<T, U>>&, P, R, L) -> Fleet<compute_t<T>, P, R, L, B>;
 
