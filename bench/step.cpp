@@ -233,11 +233,23 @@ void add_shape(Index m, Index n) {
   add_recipe<DctAdamW, Order>(m, n, 128);
 }
 
-void rows(bool) {
-  for (const auto& [m, n] : {std::pair<Index, Index>{512, 512}, {512, 1376}, {1024, 1024}, {4096, 4096}, {2048, 5461}}) {
+/// A vector trained as a matrix of one row: rank 1.
+template <int Order>
+void add_vector(Index n) {
+  add_recipe<AdamW, Order>(1, n);
+  add_recipe<Galore, Order>(1, n, 1);
+}
+
+void rows(bool large) {
+  std::vector<std::pair<Index, Index>> shapes{{512, 512}, {512, 1376}, {1024, 1024}, {4096, 4096}, {2048, 5461}};
+  if (large) shapes.emplace_back(4096, 11008);
+  for (const auto& [m, n] : shapes) {
     add_shape<Eigen::ColMajor>(m, n);
     add_shape<Eigen::RowMajor>(m, n);
   }
+  add_vector<Eigen::RowMajor>(1 << 20);
+  add_recipe<Galore, Eigen::ColMajor>(4096, 4096, 512);
+  add_recipe<Galore, Eigen::RowMajor>(4096, 4096, 512);
 }
 
 }  // namespace

@@ -21,6 +21,23 @@ if(LOWRANK_NATIVE)
   endif()
 endif()
 
+# Some machines execute the products of AVX-512 BF16 without announcing them, so that -march=native leaves them out. Programs of their own
+# are compiled with this flag, and try the instruction before they use it.
+if(LOWRANK_HAS_NATIVE)
+  include(CheckCXXSourceCompiles)
+  set(CMAKE_REQUIRED_FLAGS "-march=native")
+  check_cxx_source_compiles("
+    #if !defined(__AVX512DQ__) || !defined(__AVX512VL__) || defined(__AVX512BF16__)
+    #error no AVX-512, or BF16 anyway
+    #endif
+    int main() {}" LOWRANK_NATIVE_LACKS_BF16)
+  unset(CMAKE_REQUIRED_FLAGS)
+  check_cxx_compiler_flag(-mavx512bf16 LOWRANK_HAS_BF16_FLAG)
+  if(LOWRANK_NATIVE_LACKS_BF16 AND LOWRANK_HAS_BF16_FLAG)
+    set(LOWRANK_BF16_FLAG -mavx512bf16)
+  endif()
+endif()
+
 if(LOWRANK_OPENMP)
   find_package(OpenMP COMPONENTS CXX)
   if(OpenMP_CXX_FOUND)

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <bench/report/targets.hpp>
@@ -104,15 +105,24 @@ inline Judged judge(const Results& all, const std::string& problem, const std::s
   return judged;
 }
 
-/// What else a row says of itself.
+/// Rows of a step beside which another program keeps a core busy are called as those of the step alone, after this.
+inline constexpr std::string_view busy = "busy_core/";
+
+/// What else a row says of itself, and a busy machine's row of the step on a free one.
 inline std::string also(const Results& all, const std::string& problem, const std::string& ours) {
   std::string text;
+  const auto add = [&](const std::string& part) { text += (text.empty() ? "" : ", ") + part; };
   for (const auto& [counter, how] : {std::pair{"captured_%", "captures %s %%"}, {"tokens_per_s", "%s tokens/s"}, {"optimizer_ms", "of which the optimizer %s ms"}}) {
     const std::string values = detail::both(all, problem, ours, [&, name = counter](const Row& row, int) {
-      return row.has(name) ? format("%.4g", row.counter(name)) : std::string();
+      const double x = row.has(name) ? row.counter(name) : 0;
+      return row.has(name) ? format(x >= 1e4 ? "%.0f" : "%.4g", x) : std::string();
     });
-    if (!values.empty()) text += (text.empty() ? "" : ", ") + format(how, values.c_str());
+    if (!values.empty()) add(format(how, values.c_str()));
   }
+  if (problem.rfind(busy, 0) == 0)
+    for (const auto& [key, row] : all.rows)
+      if (const Row* free = all.find({problem.substr(busy.size()), key.who, key.threads}); key.problem == problem && !row.ms.empty() && free != nullptr)
+        add(key.who + " " + detail::short_number(row.time() / free->time()) + " times as long as on free cores");
   return text;
 }
 

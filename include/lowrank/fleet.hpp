@@ -15,12 +15,9 @@
 
 #include <span>
 #include <string_view>
-#include <tuple>
 
 #include <lowrank/fleet/gradient_sum.hpp>
-#include <lowrank/fleet/group.hpp>
-#include <lowrank/fleet/parameter.hpp>
-#include <lowrank/fleet/plan.hpp>
+#include <lowrank/fleet/members.hpp>
 #include <lowrank/fleet/rebalance.hpp>
 #include <lowrank/fleet/sharing.hpp>
 #include <lowrank/optimizer/schedule.hpp>
@@ -40,33 +37,21 @@ struct FleetReport {
 
 template <class S, class... R>
 class Fleet {
-  template <class Recipe>
-  using Made = decltype(std::declval<const Recipe&>()(std::declval<const View<S>&>()));
-
  public:
   using Scalar = S;
 
   /// Allocates no state. Throws std::invalid_argument naming the parameter or the pattern that has no partner, the
   /// parameter whose name is empty or used twice, or what the recipe's options lack.
   template <Model M>
-  explicit Fleet(const M& params, Group<R>... groups) {
+  explicit Fleet(const M& params, Group<R>... groups) : members_(params, groups...) {
     static_assert(std::is_same_v<compute_t<typename std::ranges::range_value_t<M>::Weight>, S>,
                   "the state's scalar is the one the weights compute in");
-    for (const auto& p : params) names_.push_back(p.name);
-    detail::check_names(names_);
-    const std::vector<std::size_t> group_of = detail::assign(names_, {groups.names...});
-    std::vector<Index> members(sizeof...(R), 0), met(sizeof...(R), 0);
-    for (const std::size_t g : group_of) ++members[g];
-    for (std::size_t i = 0; i < names_.size(); ++i) {
-      std::size_t g = 0;
-      ((g++ == group_of[i] ? add(detail::element(params, i), groups, g - 1, i, met[g - 1]++, members[g - 1]) : void()), ...);
-    }
-    for (std::size_t i = 0; i < names_.size(); ++i) order_.push_back(i);
-    std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) { return elements(a) > elements(b); });
-    while (large_ < order_.size() && elements(order_[large_]) > detail::small_matrix) ++large_;
-    reports_.resize(names_.size());
-    sums_.resize(names_.size());
-    spans_.resize(2 * names_.size());
+    for (std::size_t i = 0; i < size(); ++i) order_.push_back(i);
+    std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) { return members_.elements(a) > members_.elements(b); });
+    while (large_ < order_.size() && members_.elements(order_[large_]) > detail::small_matrix) ++large_;
+    reports_.resize(size());
+    sums_.resize(size());
+    spans_.resize(2 * size());
   }
 
   /// One step on every matrix. Throws std::invalid_argument before anything is touched: another model, wrong shapes,
@@ -82,12 +67,12 @@ class Fleet {
   /// One step on one matrix, so that its gradient can be released before the next one exists.
   template <class T, class G>
   Report step(std::size_t i, const Parameter<T, G>& p, const Step& step) {
-    check_index("lowrank::Fleet::step", i);
+    members_.check_index("lowrank::Fleet::step", i);
     check_one(i, p, step);
     allocate();
     reports_[i] = Report{};
     if (p.lr_scale != 0)
-      visit_at(*this, i, [&](auto& o) { reports_[i] = o.step_with(scratch_.large, p.weight, p.gradient, share(step, i, p.lr_scale)); });
+      members_.visit(i, [&](auto& o) { reports_[i] = o.step_with(scratch_.large, p.weight, p.gradient, share(step, i, p.lr_scale)); });
     return reports_[i];
   }
 
@@ -97,7 +82,7 @@ class Fleet {
   /// the step. Throws std::invalid_argument as step() does.
   template <Model M>
   void accumulate(const M& params, double weight = 1) {
-    check_size("lowrank::Fleet::accumulate", params);
+    members_.check_size("lowrank::Fleet::accumulate", params);
     for (std::size_t i = 0; i < size(); ++i) check_gradient(i, detail::element(params, i), weight);
     for (std::size_t i = 0; i < size(); ++i) add_gradient(i, detail::element(params, i), weight);
   }
@@ -110,13 +95,13 @@ class Fleet {
   template <Model M>
   FleetReport step_accumulated(const M& params, const Step& step) {
     const char* who = "lowrank::Fleet::step_accumulated";
-    check_size(who, params);
+    members_.check_size(who, params);
     for (std::size_t i = 0; i < size(); ++i) {
       const auto& p = detail::element(params, i);
-      check_name(who, i, p);
+      members_.check_name(who, i, p);
       spans_[2 * i] = spans_[2 * i + 1] = detail::SharedSpan(p.weight, i, true);
       if (p.lr_scale == 0) continue;
-      named(i, [&](const auto& o) {
+      members_.named(i, [&](const auto& o) {
         if (sums_[i].gradients() > 0) o.check(p.weight, sums_[i].view(), step);
         else if constexpr (std::remove_cvref_t<decltype(o)>::accumulates) o.check_accumulated(p.weight, step);
         else detail::bad_argument(who, "no gradient", "accumulate() before it");
@@ -147,15 +132,15 @@ class Fleet {
     return bytes;
   }
 
-  std::size_t size() const { return names_.size(); }
-  const std::string& name(std::size_t i) const { return names_[i]; }
+  std::size_t size() const { return members_.size(); }
+  const std::string& name(std::size_t i) const { return members_.name(i); }
   /// What the last step did to each parameter, in the model's order.
   std::span<const Report> reports() const { return reports_; }
   /// f(name, optimizer) for every parameter in the model's order: options, ranks, bases.
   template <class F>
-  void each(const F& f) { each(*this, f); }
+  void each(const F& f) { members_.each(f); }
   template <class F>
-  void each(const F& f) const { each(*this, f); }
+  void each(const F& f) const { members_.each(f); }
 
   std::size_t state_bytes() const {
     std::size_t bytes = 0;
@@ -166,7 +151,7 @@ class Fleet {
   std::size_t workspace_bytes(int threads = detail::available_threads()) const {
     std::size_t inside = 0, across = 0;
     for (std::size_t q = 0; q < order_.size(); ++q)
-      visit_at(*this, order_[q], [&](const auto& o) {
+      members_.visit(order_[q], [&](const auto& o) {
         std::size_t& most = q < large_ ? inside : across;
         most = std::max(most, o.workspace_bytes(q < large_ ? threads : 1));
       });
@@ -174,7 +159,7 @@ class Fleet {
   }
   Plan plan(int threads = detail::available_threads()) const {
     Plan plan{{}, workspace_bytes(threads)};
-    for (std::size_t i = 0; i < size(); ++i) visit_at(*this, i, [&](const auto& o) { plan.rows.push_back(row(i, o)); });
+    for (std::size_t i = 0; i < size(); ++i) plan.rows.push_back(members_.row(i));
     return plan;
   }
 
@@ -223,47 +208,14 @@ class Fleet {
   }
 
   friend bool operator==(const Fleet& a, const Fleet& b) {
-    return a.names_ == b.names_ && a.slots_ == b.slots_ && a.lists_ == b.lists_;
+    return a.members_ == b.members_;
   }
 
  private:
-  /// Parameter i is element `position` of list `list`: list g holds the projected matrices of group g, list
-  /// sizeof...(R) + g its vectors.
-  struct Slot {
-    std::size_t list, position;
-    bool operator==(const Slot&) const = default;
-  };
-  template <class Recipe>
-  using Plain = decltype(std::declval<const Recipe&>().plain());
-  using Lists = std::tuple<std::vector<Made<R>>..., std::vector<Made<Plain<R>>>...>;
-
-  template <class P, class Recipe>
-  void add(const P& p, const Group<Recipe>& group, std::size_t g, std::size_t index, Index met, Index members) {
-    const bool vector = p.weight.rows == 1 || p.weight.cols == 1;
-    Recipe recipe = group.recipe;
-    if constexpr (requires { recipe.projector.seed; }) recipe.projector.seed += index;
-    if constexpr (requires { recipe.projector.phase; })
-      if (group.stagger == Stagger::On) recipe.projector.phase += met * recipe.projector.refresh_every / members;
-    const auto put = [&](std::size_t list, const auto& made) {
-      with_list(*this, list, [&]<class List>(List& all) {
-        if constexpr (std::is_same_v<typename List::value_type, std::remove_cvref_t<decltype(made)>>) {
-          slots_.push_back({list, all.size()});
-          all.push_back(made);
-        }
-      });
-    };
-    try {
-      if (vector) put(sizeof...(R) + g, recipe.plain()(p.weight));
-      else put(g, recipe(p.weight));
-    } catch (const std::invalid_argument& e) {
-      throw std::invalid_argument("parameter '" + names_[index] + "': " + e.what());
-    }
-  }
-
   template <Model M>
   void check(const M& params, const Step& step) {
     const char* who = "lowrank::Fleet::step";
-    check_size(who, params);
+    members_.check_size(who, params);
     std::size_t i = 0;
     for (const auto& p : params) {
       check_one(i, p, step);
@@ -286,49 +238,25 @@ class Fleet {
   }
   template <class P>
   void check_one(std::size_t i, const P& p, const Step& step) const {
-    check_name("lowrank::Fleet::step", i, p);
+    members_.check_name("lowrank::Fleet::step", i, p);
     if (sums_[i].gradients() > 0)
       detail::bad_argument("lowrank::Fleet::step", "a gradient of '" + p.name + "' after others were accumulated", "step_accumulated()");
-    named(i, [&](const auto& o) { o.check(p.weight, p.gradient, step); });
-  }
-  template <Model M>
-  void check_size(const char* who, const M& params) const {
-    if (std::size_t(std::ranges::size(params)) != size())
-      detail::bad_argument(who, std::to_string(std::ranges::size(params)) + " parameters", std::to_string(size()));
-  }
-  void check_index(const char* who, std::size_t i) const {
-    if (i >= size()) detail::bad_argument(who, "parameter " + std::to_string(i), "less than " + std::to_string(size()));
-  }
-  template <class P>
-  void check_name(const char* who, std::size_t i, const P& p) const {
-    if (p.name != names_[i]) detail::bad_argument(who, "'" + p.name + "' as parameter " + std::to_string(i), "'" + names_[i] + "'");
-    if (!(p.lr_scale >= 0) || !detail::is_finite(p.lr_scale))
-      detail::bad_argument(who, "lr_scale = " + std::to_string(p.lr_scale) + " of '" + p.name + "'", "a finite number >= 0");
+    members_.named(i, [&](const auto& o) { o.check(p.weight, p.gradient, step); });
   }
   template <class P>
   void check_gradient(std::size_t i, const P& p, double weight) const {
     const char* who = "lowrank::Fleet::accumulate";
-    check_index(who, i);
-    check_name(who, i, p);
+    members_.check_index(who, i);
+    members_.check_name(who, i, p);
     if (!detail::is_finite(weight)) detail::bad_argument(who, "weight = " + std::to_string(weight), "a finite number");
-    named(i, [&](const auto& o) {
+    members_.named(i, [&](const auto& o) {
       if (p.gradient.rows != o.rows() || p.gradient.cols != o.cols()) detail::bad_shape(who, p.gradient.rows, p.gradient.cols, o.rows(), o.cols());
     });
   }
-  /// f(optimizer of parameter i); what it throws names the parameter.
-  template <class F>
-  void named(std::size_t i, const F& f) const {
-    try {
-      visit_at(*this, i, f);
-    } catch (const std::invalid_argument& e) {
-      throw std::invalid_argument("parameter '" + names_[i] + "': " + e.what());
-    }
-  }
-
   template <class P>
   void add_gradient(std::size_t i, const P& p, double weight) {
     if (p.lr_scale == 0) return;
-    visit_at(*this, i, [&]<class O>(O& o) {
+    members_.visit(i, [&]<class O>(O& o) {
       if constexpr (O::accumulates)
         if (!o.due()) return o.accumulate_with(scratch_.large, p.gradient, weight);
       sums_[i].add(p.weight, View<const typename decltype(p.gradient)::Scalar>(p.gradient), weight);
@@ -343,7 +271,7 @@ class Fleet {
     const auto run = [&](std::size_t i, Workspace& workspace) {
       const auto& p = detail::element(params, i);
       reports_[i] = Report{};
-      if (p.lr_scale != 0) visit_at(*this, i, [&](auto& o) { reports_[i] = move(o, workspace, i, p, share(step, i, p.lr_scale)); });
+      if (p.lr_scale != 0) members_.visit(i, [&](auto& o) { reports_[i] = move(o, workspace, i, p, share(step, i, p.lr_scale)); });
     };
     for (std::size_t q = 0; q < large_; ++q) run(order_[q], scratch_.large);
     detail::for_each(Index(order_.size() - large_), int(scratch_.small.size()), [&](Index q, int slot) {
@@ -366,7 +294,7 @@ class Fleet {
     while (scratch_.small.size() < std::size_t(threads)) scratch_.small.emplace_back(1);
     std::size_t across = 0;
     for (std::size_t q = 0; q < order_.size(); ++q)
-      visit_at(*this, order_[q], [&](const auto& o) {
+      members_.visit(order_[q], [&](const auto& o) {
         if (q < large_) scratch_.large.reserve(o.workspace_bytes(threads));
         else across = std::max(across, o.workspace_bytes(1));
       });
@@ -378,12 +306,12 @@ class Fleet {
     double kept = 0, energy = 0, squares = 0;
     for (std::size_t i = 0; i < size(); ++i) {
       const Report& r = reports_[i];
-      if (r.skipped && all.skipped++ == 0) all.first_skipped = names_[i];
+      if (r.skipped && all.skipped++ == 0) all.first_skipped = members_.name(i);
       all.refreshed += r.refreshed;
       all.drift = std::max(all.drift, r.drift);
       const double square = r.grad_norm * r.grad_norm;
       squares += square;
-      visit_at(*this, i, [&](const auto& o) {
+      members_.visit(i, [&](const auto& o) {
         if (o.projected) kept += r.captured * square, energy += square;
       });
     }
@@ -392,44 +320,7 @@ class Fleet {
     return all;
   }
 
-  template <class O>
-  Plan::Row row(std::size_t i, const O& o) const {
-    constexpr bool projects[] = {Made<R>::projected..., Made<Plain<R>>::projected...};
-    const std::size_t list = slots_[i].list;
-    Plan::Row row{names_[i], o.rows(), o.cols(), O::description(), O::projected ? o.rank() : 0, o.state_bytes(),
-                  2 * std::size_t(o.rows() * o.cols()) * sizeof(S), ""};
-    if (list >= sizeof...(R) && projects[list - sizeof...(R)]) row.note = "a vector is not projected";
-    if constexpr (requires { o.projector().rank; })
-      if (o.projector().rank > o.rank()) row.note = "rank " + std::to_string(o.projector().rank) + " does not fit";
-    return row;
-  }
-
-  Index elements(std::size_t i) const {
-    Index n = 0;
-    visit_at(*this, i, [&](const auto& o) { n = o.rows() * o.cols(); });
-    return n;
-  }
-
-  template <class Self, class F>
-  static void with_list(Self& self, std::size_t list, const F& f) {
-    std::apply([&](auto&... lists) {
-      std::size_t at = 0;
-      ((at++ == list ? f(lists) : void()), ...);
-    }, self.lists_);
-  }
-  template <class Self, class F>
-  static void visit_at(Self& self, std::size_t i, const F& f) {
-    const Slot slot = self.slots_[i];
-    with_list(self, slot.list, [&](auto& list) { f(list[slot.position]); });
-  }
-  template <class Self, class F>
-  static void each(Self& self, const F& f) {
-    for (std::size_t i = 0; i < self.size(); ++i) visit_at(self, i, [&](auto& o) { f(self.names_[i], o); });
-  }
-
-  std::vector<std::string> names_;
-  std::vector<Slot> slots_;
-  Lists lists_;
+  detail::Members<S, R...> members_;
   std::vector<std::size_t> order_;  // largest first
   std::size_t large_ = 0;           // so many of them are threaded inside
   bool allocated_ = false;

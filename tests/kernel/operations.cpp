@@ -23,7 +23,9 @@ struct Case {
   using Scalar = S;
   using Kernel = K;
 };
-#if LOWRANK_VECTOR_BYTES >= 64
+#if defined(LOWRANK_BF16)  // the other sets have their turn without
+#define CASES (Case<float, kernel::Avx512Bf16>), (Case<double, kernel::Avx512Bf16>)
+#elif LOWRANK_VECTOR_BYTES >= 64
 #define CASES                                                                                               \
   (Case<float, kernel::Portable>), (Case<double, kernel::Portable>), (Case<float, kernel::Avx2>),           \
       (Case<double, kernel::Avx2>), (Case<float, kernel::Avx512>), (Case<double, kernel::Avx512>)

@@ -97,6 +97,18 @@ class HostDevice {
   template <class S, class SA, class SB>
   void gemm(lc::Operand<SA> A, lc::Operand<SB> B, lc::Operand<S> C, lc::Index m, lc::Index n, lc::Index depth, lc::Scale<S> scale) {
     record("gemm", m * n);
+    multiply(A, B, C, m, n, depth, scale);
+  }
+  template <class S>
+  void gemm_batch(lc::Operand<const S* const> A, lc::Operand<const S* const> B, lc::Operand<S* const> C, lc::Index count, lc::Index m, lc::Index n, lc::Index depth,
+                  lc::Scale<S> scale) {
+    record("gemm_batch", count * m * n);
+    for (lc::Index i = 0; i < count; ++i)
+      multiply(lc::Operand<const S>{A.data[i], A.ld, A.transposed}, lc::Operand<const S>{B.data[i], B.ld, B.transposed}, lc::Operand<S>{C.data[i], C.ld, C.transposed}, m, n,
+               depth, scale);
+  }
+  template <class S, class SA, class SB>
+  static void multiply(lc::Operand<SA> A, lc::Operand<SB> B, lc::Operand<S> C, lc::Index m, lc::Index n, lc::Index depth, lc::Scale<S> scale) {
     const S alpha = scale.device == nullptr ? scale.alpha : scale.device[0], beta = scale.device == nullptr ? scale.beta : scale.device[1];
     for (lc::Index j = 0; j < n; ++j)
       for (lc::Index i = 0; i < m; ++i) {

@@ -45,9 +45,9 @@ struct Branch {
       room.product(m, N, n, linalg::memory(room.dense, m), X, Y, W.present() ? store : alone);
       return;
     }
-    if (W.present()) room.product(m, N, n, W.memory, X, Y, store);
     hidden(X, H, room);
-    room.product(m, N, r, B, linalg::memory(H, r), Y, W.present() ? add : alone, scale);
+    if (W.present()) room.product(m, N, {n, W.memory, X}, {r, B, linalg::memory(H, r), scale}, Y, store);
+    else room.product(m, N, r, B, linalg::memory(H, r), Y, alone, scale);
   }
 
   /// H = A X'
@@ -67,8 +67,9 @@ struct Branch {
       room.product(n, N, m, linalg::transposed(linalg::memory(room.dense, m)), dY, dX.memory, W.present() ? store : alone);
       return;
     }
-    if (W.present()) room.product(n, N, m, linalg::transposed(W.memory), dY, dX.memory, store);
-    room.product(n, N, r, A.transposed(), linalg::memory(room.small, r), dX.memory, W.present() ? add : alone, scale, mask);
+    const Factor T(linalg::memory(room.small, r));
+    if (W.present()) room.product(n, N, {m, linalg::transposed(W.memory), dY}, {r, A.transposed(), T, scale}, dX.memory, store, mask);
+    else room.product(n, N, r, A.transposed(), T, dX.memory, alone, scale, mask);
   }
 
   /// dA += ..., dB += ... of the B without its scales. A null gradient is not wanted.

@@ -145,9 +145,9 @@ class Lost : public detail::LayerDoor<Lost<S, K>, S> {
     S* H = trace.reserve(r * N);
     room.product(r, N, cols(), linalg::memory(A_.value), X, linalg::memory(H, r), store);
     activate(H, room.inner, r * N, room);
-    room.product(m, N, r, linalg::memory(B_.value), linalg::memory(room.inner, r), Y, store, options_.mix);
     gather(X, N, room);
-    room.product(m, N, k, linalg::memory(dense_.value), linalg::memory(room.gathered, k), Y, add, 1 - options_.mix);
+    room.product(m, N, {r, linalg::memory(B_.value), linalg::memory(room.inner, r), options_.mix},
+                 {k, linalg::memory(dense_.value), linalg::memory(room.gathered, k), 1 - options_.mix}, Y, store);
     trace.samples = N;
     trace.pass = pass;
   }

@@ -155,8 +155,8 @@ class Sst : public detail::LayerDoor<Sst<S, K>, S> {
     S* H_active = H + k * N;
     room.product(k, N, n, linalg::transposed(linalg::memory(V_)), X, linalg::memory(H, k), store);
     room.product(r, N, n, linalg::transposed(linalg::memory(right_.value)), X, linalg::memory(H_active, r), store);
-    room.product(m, N, k, Factor(linalg::memory(U_), nullptr, room.resting), linalg::memory(H, k), Y, store);
-    room.product(m, N, r, Factor(linalg::memory(left_.value), nullptr, room.strength), linalg::memory(H_active, r), Y, add);
+    room.product(m, N, {k, Factor(linalg::memory(U_), nullptr, room.resting), linalg::memory(H, k)},
+                 {r, Factor(linalg::memory(left_.value), nullptr, room.strength), linalg::memory(H_active, r)}, Y, store);
     trace.samples = N;
     trace.pass = pass;
   }
@@ -182,8 +182,8 @@ class Sst : public detail::LayerDoor<Sst<S, K>, S> {
     room.product(m, r, N, dY, h.transposed(), linalg::memory(left_.gradient), add);
     room.product(n, r, N, X, t.transposed(), linalg::memory(right_.gradient), add);
     if (!dX.present()) return;
-    room.product(n, N, k, Factor(linalg::memory(std::as_const(V_)), nullptr, room.resting), T, dX.memory, store);
-    room.product(n, N, r, Factor(linalg::memory(std::as_const(right_.value)), nullptr, room.strength), T_active, dX.memory, add);
+    room.product(n, N, {k, Factor(linalg::memory(std::as_const(V_)), nullptr, room.resting), T},
+                 {r, Factor(linalg::memory(std::as_const(right_.value)), nullptr, room.strength), T_active}, dX.memory, store);
   }
 
   /// W <- U diag(sigma) V^T, the active columns having been put back.

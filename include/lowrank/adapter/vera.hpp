@@ -94,8 +94,10 @@ class Vera : public detail::AdapterDoor<Vera<S, K>, S> {
 
   struct Layout {
     typename Branch::Layout factors;
-    S* M;
-    Layout(Arena& arena, int threads, const Work& w, const Path& path) : factors(arena, threads, w, path), M(arena.take<S>(w.m * w.rank)) {}
+    S* M;          // dY H^T
+    double* sums;
+    Layout(Arena& arena, int threads, const Work& w, const Path& path)
+        : factors(arena, threads, w, path), M(arena.take<S>(w.m * w.rank)), sums(arena.take<double>(std::max(w.m, w.rank))) {}
   };
 
   Work work(Index samples) const { return {rows(), cols(), rank(), samples}; }
@@ -134,16 +136,12 @@ class Vera : public detail::AdapterDoor<Vera<S, K>, S> {
       if (room.factors.again != nullptr) b.hidden(X, room.factors.again, room.factors), H = room.factors.again;
       product(m, r, N, dY, linalg::transposed(linalg::memory(const_cast<S*>(H), r)), linalg::memory(room.M, m), linalg::Mode::Store);
     }
-    for (Index i = 0; i < m; ++i) {
-      double sum = 0;
-      for (Index k = 0; k < r; ++k) sum += double(lambda_d_.value[k]) * double(bases_->B(i, k)) * double(room.M[i + k * m]);
-      lambda_b_.gradient[i] += S(sum);
-    }
-    for (Index k = 0; k < r; ++k) {
-      double sum = 0;
-      for (Index i = 0; i < m; ++i) sum += double(lambda_b_.value[i]) * double(bases_->B(i, k)) * double(room.M[i + k * m]);
-      lambda_d_.gradient[k] += S(sum);
-    }
+    // dlambda_b_i = sum_k (M diag(lambda_d))_ik B_ik,   dlambda_d_k = sum_i (diag(lambda_b) M)_ik B_ik
+    const Factor B(linalg::memory(bases_->B)), M(linalg::memory(room.M, m));
+    linalg::row_dots(m, r, Factor(M.memory, nullptr, lambda_d_.value.data()), B, room.sums, product.team());
+    for (Index i = 0; i < m; ++i) lambda_b_.gradient[i] += S(room.sums[i]);
+    linalg::row_dots(r, m, Factor(M.memory, lambda_b_.value.data(), nullptr).transposed(), B.transposed(), room.sums, product.team());
+    for (Index k = 0; k < r; ++k) lambda_d_.gradient[k] += S(room.sums[k]);
   }
 
   VeraOptions options_;

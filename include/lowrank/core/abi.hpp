@@ -6,7 +6,12 @@
 #pragma once
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#if defined(__AVX512BF16__)
+#define LOWRANK_ISA avx512_bf16
+#define LOWRANK_BF16
+#else
 #define LOWRANK_ISA avx512
+#endif
 #define LOWRANK_VECTOR_BYTES 64
 #elif defined(__AVX2__) && defined(__FMA__)
 #define LOWRANK_ISA avx2

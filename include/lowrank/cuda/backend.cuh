@@ -3,6 +3,7 @@
 //
 //   launch(kernel, grid)                        runs kernel(block) for every block; in order with all else
 //   gemm<S>(A, B, C, m, n, depth, scale)        C (m x n) <- alpha A B + beta C; A and B are Operands, C column-major or its transpose
+//   gemm_batch<S>(A, B, C, count, m, n, depth, scale)       as many of them, of one alpha and beta: data points at addresses on the device
 //   cholesky(n, A, ld, info)                    A = L L^T in its lower triangle, double; *info = 0 unless a pivot was not positive
 //   divide(m, n, L, ldl, Y, ldy)                Y (m x n) <- Y L^-T, double
 //   eigh(n, A, w)                               A (n x n, double) <- its eigenvectors, w <- eigenvalues, ascending
@@ -42,17 +43,21 @@ Operand<S> transposed(S* data, Index ld) { return {data, ld, true}; }
 template <class S>
 Operand<S> operand(const View<S>& v) { return v.row_stride == 1 ? columns(v.data, v.col_stride) : transposed(v.data, v.row_stride); }
 
-/// alpha and beta of a product: numbers, or the address of the two on the device, one after the other.
+/// alpha and beta of a product: numbers, or the address of the two on the device, one after the other; common: they are the same
+/// for all matrices that step together.
 template <class S>
 struct Scale {
   S alpha = 1, beta = 0;
   const S* device = nullptr;
+  bool common = device == nullptr;
 };
 
 template <class B>
-concept Backend = requires(B& b, void* to, const void* from, double* x, int* info, Operand<const double> A, Operand<double> C, Fill<double> kernel) {
+concept Backend = requires(B& b, void* to, const void* from, double* x, int* info, Operand<const double> A, Operand<double> C,
+                             Operand<const double* const> As, Operand<double* const> Cs, Fill<double> kernel) {
   b.launch(kernel, Grid{});
   b.gemm(A, A, C, Index(), Index(), Index(), Scale<double>{});
+  b.gemm_batch(As, As, Cs, Index(), Index(), Index(), Index(), Scale<double>{});
   b.cholesky(Index(), x, Index(), info);
   b.divide(Index(), Index(), x, Index(), x, Index());
   b.eigh(Index(), x, x);

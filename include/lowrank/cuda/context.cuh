@@ -89,13 +89,22 @@ class Context {
   void gemm(Operand<SA> A, Operand<SB> B, Operand<S> C, Index m, Index n, Index depth, Scale<S> scale) {
     if (C.transposed) return gemm(B.turned(), A.turned(), C.turned(), n, m, depth, scale);
     const auto op = [](bool turn) { return turn ? CUBLAS_OP_T : CUBLAS_OP_N; };
-    const S* alpha = scale.device == nullptr ? &scale.alpha : scale.device;
-    const S* beta = scale.device == nullptr ? &scale.beta : scale.device + 1;
-    detail::check(cublasSetPointerMode(blas(), scale.device == nullptr ? CUBLAS_POINTER_MODE_HOST : CUBLAS_POINTER_MODE_DEVICE), "cublasSetPointerMode");
+    const auto [alpha, beta] = factors(scale);
     if constexpr (std::is_same_v<S, double>)
       detail::check(cublasDgemm_64(blas_, op(A.transposed), op(B.transposed), m, n, depth, alpha, A.data, A.ld, B.data, B.ld, beta, C.data, C.ld), "cublasDgemm");
     else
       detail::check(cublasSgemm_64(blas_, op(A.transposed), op(B.transposed), m, n, depth, alpha, A.data, A.ld, B.data, B.ld, beta, C.data, C.ld), "cublasSgemm");
+  }
+
+  template <class S>
+  void gemm_batch(Operand<const S* const> A, Operand<const S* const> B, Operand<S* const> C, Index count, Index m, Index n, Index depth, Scale<S> scale) {
+    if (C.transposed) return gemm_batch(B.turned(), A.turned(), C.turned(), count, n, m, depth, scale);
+    const auto op = [](bool turn) { return turn ? CUBLAS_OP_T : CUBLAS_OP_N; };
+    const auto [alpha, beta] = factors(scale);
+    if constexpr (std::is_same_v<S, double>)
+      detail::check(cublasDgemmBatched_64(blas_, op(A.transposed), op(B.transposed), m, n, depth, alpha, A.data, A.ld, B.data, B.ld, beta, C.data, C.ld, count), "cublasDgemmBatched");
+    else
+      detail::check(cublasSgemmBatched_64(blas_, op(A.transposed), op(B.transposed), m, n, depth, alpha, A.data, A.ld, B.data, B.ld, beta, C.data, C.ld, count), "cublasSgemmBatched");
   }
 
   void cholesky(Index n, double* A, Index ld, int* info) {
@@ -147,6 +156,13 @@ class Context {
     }
   };
 
+  /// Where cuBLAS finds a product's factors, of which it is told the kind; `scale` is the caller's until the product is launched.
+  template <class S>
+  std::pair<const S*, const S*> factors(const Scale<S>& scale) {
+    const bool host = scale.device == nullptr;
+    detail::check(cublasSetPointerMode(blas(), host ? CUBLAS_POINTER_MODE_HOST : CUBLAS_POINTER_MODE_DEVICE), "cublasSetPointerMode");
+    return host ? std::pair(&scale.alpha, &scale.beta) : std::pair(scale.device, scale.device + 1);
+  }
   cublasHandle_t blas() {
     if (blas_ == nullptr) {
       detail::check(cublasCreate(&blas_), "cublasCreate");

@@ -127,5 +127,23 @@ struct Fill {
   }
 };
 
+/// to <- from, n values.
+template <class T>
+struct Copy {
+  static constexpr int threads = 256;
+  const T* from;
+  T* to;
+  Index n;
+
+  Grid grid() const { return {ceil_div(n, threads)}; }
+  template <class Block>
+  LOWRANK_DEVICE void operator()(Block& block) const {
+    block.each([&](int t) {
+      const Index i = block.index() * threads + t;
+      if (i < n) to[i] = from[i];
+    });
+  }
+};
+
 }  // namespace cuda
 }  // namespace lowrank

@@ -100,8 +100,7 @@ class Optimizer {
   /// The numbers of the next step, for enqueue() and graphs that hold one.
   void set(const Step& step) {
     known_norm_ = step.grad_norm.has_value();
-    const typename Control<S>::Input input(step);
-    backend_->upload(&control_.data()->input, &input, sizeof input);
+    go(Fill<typename Control<S>::Input>{&control_.data()->input, 1, typename Control<S>::Input(step)});
   }
   /// Launches a step and returns. Whether set() was given a gradient's norm decides what is launched; the norm itself is read there.
   template <class T, class U>
@@ -116,6 +115,11 @@ class Optimizer {
   Report report() {
     Control<S> now;
     backend_->download(&now, control_.data(), sizeof now);
+    return report(now);
+  }
+  /// The same in two halves, for a fleet: the device's copy to `to`, enqueued, and what it says once it was downloaded.
+  void tell(Control<S>* to) { go(Copy<Control<S>>{control_.data(), to, 1}); }
+  Report report(const Control<S>& now) {
     kept_ = now.kept;
     return now.report;
   }

@@ -41,7 +41,7 @@ struct Intake {
   /// R (r x k, leading dimension r) <- scale P^T A.
   void down(const S* P, Index r, S* R) const {
     each_panel([&](Operand<const S> A, Index j0, Index w) {
-      backend.gemm(transposed(P, a.rows), A, columns(R + j0 * r, r), r, w, a.rows, Scale<S>{1, 0, control->input.intake});
+      backend.gemm(transposed(P, a.rows), A, columns(R + j0 * r, r), r, w, a.rows, Scale<S>{1, 0, control->input.intake, true});
     });
   }
   /// Y (d x n) <- scale A X, X being k x n.
@@ -49,7 +49,7 @@ struct Intake {
     each_panel([&](Operand<const S> A, Index j0, Index w) {
       const Operand<const S> part{X.data + (X.transposed ? j0 * X.ld : j0), X.ld, X.transposed};
       const S* scale = control->input.intake + (j0 == 0 ? 0 : 2);
-      backend.gemm(A, part, columns(Y, a.rows), a.rows, n, w, Scale<S>{1, 0, scale});
+      backend.gemm(A, part, columns(Y, a.rows), a.rows, n, w, Scale<S>{1, 0, scale, true});
     });
   }
 

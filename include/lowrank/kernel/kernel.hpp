@@ -16,11 +16,14 @@
 #if LOWRANK_VECTOR_BYTES >= 64
 #include <lowrank/kernel/avx512.hpp>
 #endif
+#include <lowrank/kernel/avx512_bf16.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace kernel {
 
-#if LOWRANK_VECTOR_BYTES >= 64
+#if defined(LOWRANK_BF16)
+using Best = Avx512Bf16;
+#elif LOWRANK_VECTOR_BYTES >= 64
 using Best = Avx512;
 #elif LOWRANK_VECTOR_BYTES >= 32
 using Best = Avx2;
@@ -29,13 +32,18 @@ using Best = Portable;
 #endif
 
 template <class K>
-concept Kernel = requires(Index n, const float* x, float* y) {
+concept Kernel = requires(Index n, const float* x, float* y, const Bf16Pair* pairs, Bf16Pair* to) {
   { K::name } -> std::convertible_to<const char*>;
   { K::tile_cols } -> std::convertible_to<Index>;
   { K::template lanes<float> } -> std::convertible_to<Index>;
   K::template gemm_tile<1>(n, x, x, n, n, y, n, true);
   K::template update_tile<1>(n, x, x, n, n, x, Target<float>{}, Motion<float>{});
   K::move(n, x, Target<float>{}, Motion<float>{});
+  K::template gemm_tile<1>(n, pairs, pairs, n, n, y, n, true);
+  K::template update_tile<1>(n, pairs, pairs, n, n, x, Target<float>{}, Motion<float>{});
+  K::pair_columns(n, n, x, n, to, n);
+  K::pair_rows(n, x, to);
+  K::pair(n, x, x, to);
   K::stage_rows(n, n, x, n, y);
   K::group_squares(n, x, static_cast<double*>(nullptr));
   { K::group_stride(n) } -> std::convertible_to<Index>;

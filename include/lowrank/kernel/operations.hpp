@@ -1,4 +1,5 @@
-// Operations<Bytes>: every inner loop of the library, written once over SIMD registers of Bytes bytes.
+// Operations<Bytes>: every inner loop of the library, written once over SIMD registers of Bytes bytes. Pairs says how bf16
+// numbers are multiplied (bf16.hpp).
 //
 // Pointers may have any alignment and n any value: the last, partial register goes through the same instructions with
 // its unused lanes zero, so an element's bits do not depend on its place in the array. Scalars come in double, rounded
@@ -8,7 +9,7 @@
 #include <algorithm>  // std::min
 
 #include <lowrank/kernel/ahead.hpp>
-#include <lowrank/kernel/vector.hpp>
+#include <lowrank/kernel/bf16.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace kernel {
@@ -30,7 +31,7 @@ struct Target {
   bool phi_per_row = false;
 };
 
-template <int Bytes>
+template <int Bytes, class Pairs = WidenedPairs>
 struct Operations {
   template <class S>
   using V = Vec<S, Bytes>;
@@ -43,11 +44,12 @@ struct Operations {
 
   /// C (=, +=) A B for one tile. A: `registers * lanes` x depth, packed (depth columns, contiguous); B: depth x
   /// tile_cols with B(p, j) at b[p * bk + j * bj], one of the two strides being 1; C column-major with leading dimension
-  /// ldc. Each element is one chain of fused multiply-adds over p, then one add when accumulating.
-  template <int registers, class S, class Ahead = Idle>
-  static void gemm_tile(Index depth, const S* a, const S* b, Index bk, Index bj, S* c, Index ldc, bool accumulate,
+  /// ldc. Each element is one chain of fused multiply-adds over p, then one add when accumulating. X is S, or Bf16Pair with
+  /// S = float: depth then counts pairs.
+  template <int registers, class X, class S, class Ahead = Idle>
+  static void gemm_tile(Index depth, const X* a, const X* b, Index bk, Index bj, S* c, Index ldc, bool accumulate,
                         Ahead&& ahead = {}) {
-    const auto sum = product<registers>(depth, a, b, bk, bj, ahead);
+    const auto sum = product<registers, S>(depth, a, b, bk, bj, ahead);
     each<registers>([&](auto i, auto j) LOWRANK_LAMBDA_INLINE {
       S* out = c + j * ldc + i * lanes<S>;
       (accumulate ? V<S>::load(out) + sum.of[j][i] : sum.of[j][i]).store(out);
@@ -56,11 +58,11 @@ struct Operations {
 
   /// W <- after (before W - step (U + scale G diag(phi))) for one tile, U = A B as above, plus `partial` where that is
   /// given (column-major without gaps). U never reaches memory: what move() does to each column, to the bit.
-  template <int registers, class S, class Ahead = Idle>
-  static void update_tile(Index depth, const S* a, const S* b, Index bk, Index bj, const S* partial, const Target<S>& to,
+  template <int registers, class X, class S, class Ahead = Idle>
+  static void update_tile(Index depth, const X* a, const X* b, Index bk, Index bj, const S* partial, const Target<S>& to,
                           const Motion<S>& motion, Ahead&& ahead = {}) {
     constexpr Index L = lanes<S>;
-    auto sum = product<registers>(depth, a, b, bk, bj, ahead);
+    auto sum = product<registers, S>(depth, a, b, bk, bj, ahead);
     if (partial != nullptr)
       each<registers>([&](auto i, auto j) LOWRANK_LAMBDA_INLINE {
         sum.of[j][i] = V<S>::load(partial + (j * registers + i) * L) + sum.of[j][i];
@@ -234,6 +236,23 @@ struct Operations {
     for (Index q = 0; q < tile_cols; ++q) squares[q] += total[q];
   }
 
+  /// Floats rounded to bf16, nearest even, in pairs along the inner dimension of a product (bf16.hpp). Of columns: X depth x n
+  /// with leading dimension ld, (depth + 1) / 2 pairs a column, ldp apart. Of rows: a group of stage_rows, and the pairs as such
+  /// a group again. A pair that has only its first number gets a zero.
+  static void pair_columns(Index depth, Index n, const float* x, Index ld, Bf16Pair* out, Index ldp) {
+    for (Index j = 0; j < n; ++j) pair_up<detail::Neighbours>(depth, x + j * ld, out + j * ldp, (depth + 1) / 2);
+  }
+  static void pair_rows(Index depth, const float* x, Bf16Pair* out) {
+    pair_up<detail::RowByRow<std::size_t(tile_cols)>>(depth * tile_cols, x, out, (depth + 1) / 2 * tile_cols);
+  }
+  /// out[i] = the pair of x[i] and y[i].
+  static void pair(Index n, const float* x, const float* y, Bf16Pair* out) {
+    using Each = detail::OneOfEach<std::size_t(lanes<float>)>;
+    sweep<float>(n, [&](Index i, auto part) LOWRANK_LAMBDA_INLINE {
+      store(out + i, detail::paired<Each>(load(x + i, part), load(y + i, part)), part);
+    });
+  }
+
   /// y[i] <- y[i] + |x[i]| or + x[i]^2, in double per element (column-selection scores).
   template <class S>
   static void add_abs(Index n, const S* x, double* y) {
@@ -272,18 +291,18 @@ struct Operations {
   };
   /// A B for one tile: see gemm_tile. Which stride is 1 is known to the loop: 1.1 times the speed of two unknown ones. Loops over
   /// the tile are written out by unrolled(): left to the compiler, it depends on the caller whether the sums are registers.
-  template <int registers, class S, class Ahead>
-  static LOWRANK_INLINE Sums<registers, S> product(Index depth, const S* a, const S* b, Index bk, Index bj, Ahead& ahead) {
+  template <int registers, class S, class X, class Ahead>
+  static LOWRANK_INLINE Sums<registers, S> product(Index depth, const X* a, const X* b, Index bk, Index bj, Ahead& ahead) {
     Sums<registers, S> sum;
     each<registers>([&](auto i, auto j) LOWRANK_LAMBDA_INLINE { sum.of[j][i] = V<S>::zero(); });
     Ahead later = ahead;
     const auto run = [&](auto step_k, auto step_j) LOWRANK_LAMBDA_INLINE {
-      for (Index p = 0; p < depth; ++p, a += registers * lanes<S>, b += step_k) {
-        V<S> column[registers];
-        unrolled<registers>([&](auto i) LOWRANK_LAMBDA_INLINE { column[i] = V<S>::load(a + i * lanes<S>); });
+      for (Index p = 0; p < depth; ++p, a += registers * lanes<X>, b += step_k) {
+        V<X> column[registers];
+        unrolled<registers>([&](auto i) LOWRANK_LAMBDA_INLINE { column[i] = V<X>::load(a + i * lanes<X>); });
         unrolled<tile_cols>([&](auto j) LOWRANK_LAMBDA_INLINE {
-          const V<S> broadcast = V<S>::all(b[j * step_j]);
-          unrolled<registers>([&](auto i) LOWRANK_LAMBDA_INLINE { sum.of[j][i] = fma(column[i], broadcast, sum.of[j][i]); });
+          const V<X> broadcast = V<X>::all(b[j * step_j]);
+          unrolled<registers>([&](auto i) LOWRANK_LAMBDA_INLINE { sum.of[j][i] = multiply_add(column[i], broadcast, sum.of[j][i]); });
         });
         later.next();
       }
@@ -294,6 +313,9 @@ struct Operations {
     ahead = later;
     return sum;
   }
+  template <class S>
+  static LOWRANK_INLINE V<S> multiply_add(V<S> a, V<S> b, V<S> c) { return fma(a, b, c); }
+  static LOWRANK_INLINE V<float> multiply_add(V<Bf16Pair> a, V<Bf16Pair> b, V<float> c) { return Pairs::dot(a, b, c); }
   /// f(i, j) for the registers of a tile, and f(0), ..., f(n - 1), of constants.
   template <int registers, class F>
   static LOWRANK_INLINE void each(const F& f) {
@@ -325,6 +347,18 @@ struct Operations {
   template <std::size_t which, class S, std::size_t... I>
   static LOWRANK_INLINE Vec<S, int(tile_cols) * int(sizeof(S))> part(V<S> v, std::index_sequence<I...>) {
     return {__builtin_shufflevector(v.v, v.v, (which * sizeof...(I) + I)...)};
+  }
+
+  /// n floats, two registers at a time, to `pairs` pairs.
+  template <class Order>
+  static void pair_up(Index n, const float* x, Bf16Pair* out, Index pairs) {
+    constexpr Index L = lanes<float>;
+    Index i = 0;
+    for (; i + 2 * L <= n; i += 2 * L) detail::paired<Order>(V<float>::load(x + i), V<float>::load(x + i + L)).store(out + i / 2);
+    if (i == n) return;
+    const Index left = n - i;
+    const V<float> one = V<float>::load(x + i, std::min(left, L)), two = left > L ? V<float>::load(x + i + L, left - L) : V<float>::zero();
+    detail::paired<Order>(one, two).store(out + i / 2, pairs - i / 2);
   }
 
   struct Whole {};

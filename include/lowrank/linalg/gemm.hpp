@@ -87,29 +87,31 @@ void pack(const A& a, Index i0, Index m, Index k0, Index depth, S* packed, S* st
 }
 
 /// Columns of B(p, j) = b[p * bk + j * bj], one of the strides being 1.
-template <class S>
+template <class X>
 struct Columns {
-  const S* b;
+  const X* b;
   Index bk, bj;
 };
 
 /// A tile reads `cols` columns: where only `width` are left, they are copied to `edge` and zeros put beside them.
-template <class S>
-Columns<S> whole_columns(const Columns<S>& x, Index depth, Index width, Index cols, S* edge) {
+template <class X, class S>
+Columns<X> whole_columns(const Columns<X>& x, Index depth, Index width, Index cols, S* edge) {
+  static_assert(sizeof(X) == sizeof(S));
   if (width >= cols) return x;
+  X* copy = reinterpret_cast<X*>(edge);
   for (Index p = 0; p < depth; ++p)
-    for (Index q = 0; q < cols; ++q) edge[p * cols + q] = q < width ? x.b[p * x.bk + q * x.bj] : S(0);
-  return {edge, cols, 1};
+    for (Index q = 0; q < cols; ++q) copy[p * cols + q] = q < width ? x.b[p * x.bk + q * x.bj] : X(0);
+  return {copy, cols, 1};
 }
 
-/// C (=, +=) A B, A packed m x depth, B(p, j) = b[p * bk + j * bj], one of the strides being 1.
-template <class K, class S, class Ahead = kernel::Idle>
-void multiply(Index m, Index n, Index depth, const S* a, const S* b, Index bk, Index bj, S* c, Index ldc,
+/// C (=, +=) A B, A packed m x depth, B(p, j) = b[p * bk + j * bj], one of the strides being 1. X is S, or Bf16Pair: depth in pairs.
+template <class K, class X, class S, class Ahead = kernel::Idle>
+void multiply(Index m, Index n, Index depth, const X* a, const X* b, Index bk, Index bj, S* c, Index ldc,
               bool accumulate, S* edge, Ahead&& ahead = {}) {
   constexpr Index L = K::template lanes<S>, cols = K::tile_cols;
   for (Index j = 0; j < n; j += cols) {
     const Index width = std::min(cols, n - j);
-    const auto [column, step_k, step_j] = whole_columns(Columns<S>{b + j * bj, bk, bj}, depth, width, cols, edge);
+    const auto [column, step_k, step_j] = whole_columns(Columns<X>{b + j * bj, bk, bj}, depth, width, cols, edge);
     for (Index i = 0; i < m; i += 2 * L) {
       const Index height = m - i > L ? 2 * L : L, rows = std::min(height, m - i);
       S* out = c + i + j * ldc;

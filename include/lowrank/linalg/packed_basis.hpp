@@ -7,39 +7,10 @@
 // One element is the same chain of multiply-adds either way (gemm.hpp), so the bits do not depend on the order.
 #pragma once
 
-#include <lowrank/linalg/gemm.hpp>
+#include <lowrank/linalg/weight_update.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace linalg {
-
-/// The direction in which a weight is contiguous.
-enum class Order { Columns, Rows };
-
-/// W <- after (before W - step (U + scale G diag(phi))) on d x k matrices that lie in memory in the computing scalar and in
-/// the same order, `ldw` and `ldg` numbers from one column (Order::Columns) or row to the next. G and phi may be null.
-template <class S>
-struct WeightUpdate {
-  S* w = nullptr;
-  Index ldw = 0;
-  const S* g = nullptr;
-  Index ldg = 0;
-  const S* phi = nullptr;  // k
-  Order order = Order::Columns;
-  kernel::Motion<S> motion = {};
-
-  /// At element (i, j).
-  kernel::Target<S> at(Index i, Index j) const {
-    const bool rows = order == Order::Rows;
-    kernel::Target<S> to{rows ? w + i * ldw + j : w + i + j * ldw, ldw};
-    if (g != nullptr) {
-      to.g = rows ? g + i * ldg + j : g + i + j * ldg;
-      to.ldg = ldg;
-      to.phi = phi + j;
-      to.phi_per_row = rows;
-    }
-    return to;
-  }
-};
 
 /// Each packing costs d * r copies a step, 1/k of the product it serves.
 template <class S, class K>
@@ -145,75 +116,12 @@ struct PackedBasis {
   /// hold U, so that W is read and written once and U is not stored. With it and Ahead a GaLore step of r = 32 on 4096 x 4096 is
   /// 1.35 (columns) to 1.5 (rows) times as fast as with lift() and a second pass over each block.
   void update(const S* N, Index j0, Index w, const WeightUpdate<S>& u, const Scratch<S>& scratch) const {
-    constexpr Index cols = K::tile_cols;
-    if (u.order == Order::Columns) {
-      for (Index i0 = 0; i0 < d; i0 += block_rows) {
-        const Index rows = std::min(block_rows, d - i0);
-        for (Index j = 0; j < w; j += cols) {
-          const bool turn = j + cols >= w;  // what comes next: the following columns, or the first ones of the next rows
-          const Index i = turn ? i0 + block_rows : i0, q = turn ? 0 : j + cols;
-          const Index n = std::min(cols, w - q), m = std::clamp<Index>(d - i, 0, block_rows);
-          update_tiles(rows, std::min(cols, w - j), up, padded<K, S>(d), i0, N + j * r, u, i0, j0 + j, m, n, i, j0 + q, scratch.edge);
-        }
-      }
-      return;
-    }
+    if (u.order == Order::Columns)
+      return detail::update_in_columns<K>(d, w, detail::TileOperands<S>{r, block_depth, up, padded<K, S>(d), 0, nullptr}, N, u, j0, scratch.edge);
     const Strided<S, K> transposed{N, r, 1};
     for (Index k0 = 0; k0 < r; k0 += block_depth)
       detail::pack<K>(transposed, 0, w, k0, std::min(block_depth, r - k0), scratch.rows + padded<K, S>(w) * k0, scratch.stage);
-    for (Index i = 0; i < d; i += cols)
-      update_tiles(w, std::min(cols, d - i), scratch.rows, padded<K, S>(w), 0, up + i * r, u, i, j0, w,
-                   std::clamp<Index>(d - i - cols, 0, cols), i + cols, j0, scratch.edge);
-  }
-
- private:
-  /// An m x n block of U (or of U^T, in rows), at most tile_cols wide: A packed in blocks of 256 along r, B r x n with leading
-  /// dimension r. The block of W is at (i, j) of the matrix, the following one has m2 x n2 numbers and is at (i2, j2).
-  void update_tiles(Index m, Index n, const S* a, Index height_of_a, Index offset, const S* b, const WeightUpdate<S>& u, Index i,
-                    Index j, Index m2, Index n2, Index i2, Index j2, S* edge) const {
-    using kernel::Access;
-    const kernel::Target<S> to = u.at(i, j), next = u.at(i2, j2);
-    const kernel::Ahead<Access::Write> w_ahead{next.w, m2, n2, u.ldw};
-    if (u.g == nullptr) {
-      auto ahead = w_ahead;
-      return update_tiles(m, n, a, height_of_a, offset, b, to, u.motion, edge, ahead);
-    }
-    kernel::Both<kernel::Ahead<Access::Write>, kernel::Ahead<Access::Read>> ahead{w_ahead, {next.g, m2, n2, u.ldg}};
-    update_tiles(m, n, a, height_of_a, offset, b, to, u.motion, edge, ahead);
-  }
-  template <class Ahead>
-  void update_tiles(Index m, Index n, const S* a, Index height_of_a, Index offset, const S* b, const kernel::Target<S>& to,
-                    const kernel::Motion<S>& motion, S* edge, Ahead& ahead) const {
-    constexpr Index L = K::template lanes<S>, cols = K::tile_cols;
-    S* tile = edge + std::min(block_depth, r) * cols;
-    for (Index i = 0; i < m; i += 2 * L) {
-      const Index height = m - i > L ? 2 * L : L, rows = std::min(height, m - i);
-      const bool whole = rows == height && n == cols;
-      kernel::Target<S> here = to;
-      here.w += i;
-      if (here.g != nullptr) here.g += i;
-      if (here.g != nullptr && here.phi_per_row) here.phi += i;
-      for (Index k0 = 0; k0 < r; k0 += block_depth) {
-        const Index depth = std::min(block_depth, r - k0);
-        const bool last = k0 + depth == r;
-        const S* panel = a + height_of_a * k0 + (offset + i) * depth;
-        const detail::Columns<S> x = detail::whole_columns(detail::Columns<S>{b + k0, 1, r}, depth, n, cols, edge);
-        const auto run = [&]<int registers>(std::integral_constant<int, registers>) {
-          if (whole && last) K::template update_tile<registers>(depth, panel, x.b, x.bk, x.bj, k0 > 0 ? tile : nullptr, here, motion, ahead);
-          else K::template gemm_tile<registers>(depth, panel, x.b, x.bk, x.bj, tile, height, k0 > 0, ahead);
-        };
-        if (height == 2 * L) run(std::integral_constant<int, 2>{});
-        else run(std::integral_constant<int, 1>{});
-      }
-      if (whole) continue;
-      for (Index q = 0; q < n; ++q) {
-        kernel::Target<S> column = here;
-        column.w += q * here.ldw;
-        if (here.g != nullptr) column.g += q * here.ldg;
-        if (here.g != nullptr && !here.phi_per_row) column.phi += q;
-        K::move(rows, tile + q * height, column, motion);
-      }
-    }
+    detail::update_in_rows<K>(d, w, detail::TileOperands<S>{r, block_depth, scratch.rows, padded<K, S>(w), 0, nullptr}, up, u, j0, scratch.edge);
   }
 };
 

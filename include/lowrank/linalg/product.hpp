@@ -1,131 +1,33 @@
-// Products whose operands and result are somebody's memory: any storage order, any scalar, scaled rows or columns,
-// dropped entries, all folded into the reading and writing of blocks. The arithmetic is gemm.hpp's, so the bits depend on
-// the numbers alone, not on threads or storage orders: C^T = B^T A^T takes the same chain of additions as C = A B.
+// Products whose operands and result are somebody's memory (factor.hpp). The arithmetic is gemm.hpp's: every element is a chain of
+// fused multiply-adds over each block of the depth, the blocks and then the summands added in order, so the bits depend on the
+// numbers alone, not on threads or storage orders: C^T = B^T A^T takes the same chain as C = A B.
 //
-//   product(m, n, depth, a, b, memory(C), Mode::Add, s);   // C <- C + s A B
-//   product.each_tile(m, n, depth, a, b, sink);            // C in pieces, for whoever needs something of it only
+//   product(m, n, depth, a, b, memory(C), Mode::Add, s);              // C <- C + s A B
+//   product(m, n, {{n, w, x}, {r, b, h, s}}, memory(C), Mode::Store); // C <- W X + s B H, in one pass over C
+//   product.each_tile(m, n, depth, a, b, sink);                       // C in pieces, for whoever needs something of it only
 #pragma once
 
-#include <lowrank/core/rng.hpp>
-#include <lowrank/linalg/gemm.hpp>
+#include <array>  // std::array
+
+#include <lowrank/linalg/factor.hpp>
+#include <lowrank/linalg/pack.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace linalg {
-
-/// The memory of a view, its type erased. Strides that are never used are made the ones of a column-major matrix.
-template <class T>
-auto memory(const View<T>& v) {
-  using Void = std::conditional_t<std::is_const_v<T>, const void, void>;
-  Memory<Void> m{v.data, lowrank::detail::DtypeOf<std::remove_const_t<T>>::value, v.row_stride, v.col_stride};
-  if (v.rows <= 1) m.row_stride = 1;
-  else if (v.cols <= 1 && v.row_stride != 1) m.col_stride = 1;
-  return m;
-}
-template <class Void>
-Memory<Void> transposed(const Memory<Void>& m) { return {m.data, m.dtype, m.col_stride, m.row_stride}; }
-inline Memory<const void> constant(const Memory<void>& m) { return {m.data, m.dtype, m.row_stride, m.col_stride}; }
-/// A Buffer, or its first columns.
-template <class S>
-Memory<void> memory(Buffer<S>& b) { return {b.data(), lowrank::detail::DtypeOf<S>::value, 1, b.rows()}; }
-template <class S>
-Memory<const void> memory(const Buffer<S>& b) { return {b.data(), lowrank::detail::DtypeOf<S>::value, 1, b.rows()}; }
-/// Workspace, column-major.
-template <class S>
-Memory<void> memory(S* data, Index ld) { return {data, lowrank::detail::DtypeOf<S>::value, 1, ld}; }
-
-/// Inverted dropout of a features x samples matrix: entry (f, t) is multiplied by 0 when word t * features + f of the
-/// random stream is less than `below`, otherwise by `scale`. Regenerated wherever it is needed, never stored.
-struct Mask {
-  enum class Rows { Features, Samples };  // what the rows of the block in hand are
-
-  std::uint64_t seed = 0, stream = 0;
-  std::uint32_t below = 0;  // 0: nothing is dropped
-  double scale = 1;
-  Index features = 0;
-  Rows rows = Rows::Features;
-
-  Mask transposed() const {
-    Mask other = *this;
-    other.rows = rows == Rows::Features ? Rows::Samples : Rows::Features;
-    return other;
-  }
-  template <class S>
-  void apply(Index i0, Index m, Index j0, Index n, S* block, Index ld) const {
-    if (below == 0) return;
-    const bool down = rows == Rows::Features;
-    const Index f0 = down ? i0 : j0, t0 = down ? j0 : i0, wide = down ? m : n, samples = down ? n : m;
-    const Index df = down ? 1 : ld, dt = down ? ld : 1;
-    for (Index t = 0; t < samples; ++t) {
-      std::uint64_t have = ~std::uint64_t(0);
-      std::array<std::uint32_t, 4> words{};
-      for (Index f = 0; f < wide; ++f) {
-        const auto at = std::uint64_t((t0 + t) * features + f0 + f);
-        if (at / 4 != have) words = lowrank::detail::random_block(seed, stream, have = at / 4);
-        S& x = block[f * df + t * dt];
-        x = words[at % 4] < below ? S(0) : x * S(scale);
-      }
-    }
-  }
-};
-
-/// An operand: a matrix in memory, times diagonal matrices from the left and right, with entries dropped.
-template <class S, class K>
-struct Factor {
-  Memory<const void> memory;
-  const S* row_scale = nullptr;
-  const S* col_scale = nullptr;
-  Mask mask = {};
-
-  Factor() = default;
-  Factor(const Memory<const void>& m) : memory(m) {}
-  Factor(const Memory<void>& m) : memory(constant(m)) {}
-  Factor(const Memory<const void>& m, const S* rows, const S* cols, const Mask& dropped = {})
-      : memory(m), row_scale(rows), col_scale(cols), mask(dropped) {}
-
-  void load(Index i0, Index m, Index j0, Index n, S* dst, Index ld) const {
-    with_scalar(memory.dtype, [&]<class T>(T*) {
-      detail::load_block<S, K>(memory.template at<const T>(i0, j0), memory.row_stride, memory.col_stride, m, n, dst, ld);
-    });
-    mask.apply(i0, m, j0, n, dst, ld);
-    if (row_scale != nullptr)
-      for (Index j = 0; j < n; ++j)
-        for (Index i = 0; i < m; ++i) dst[i + j * ld] *= row_scale[i0 + i];
-    if (col_scale != nullptr)
-      for (Index j = 0; j < n; ++j) K::combine(m, double(col_scale[j0 + j]), dst + j * ld, 0.0, dst + j * ld, dst + j * ld);
-  }
-  Factor transposed() const { return {linalg::transposed(memory), col_scale, row_scale, mask.transposed()}; }
-
-  /// The numbers can be used where they are, row by row.
-  const S* contiguous_rows() const {
-    const bool plain = memory.dtype == lowrank::detail::DtypeOf<S>::value && memory.col_stride == 1 &&
-                       row_scale == nullptr && col_scale == nullptr && mask.below == 0;
-    return plain ? static_cast<const S*>(memory.data) : nullptr;
-  }
-};
-
-/// C(i0.., j0..) (=, +=) alpha block; block column-major with leading dimension ld, and C too if its scalar is S.
-template <class K, class S>
-void write_block(const Memory<void>& c, Index i0, Index rows, Index j0, Index cols, const S* block, Index ld, Mode mode,
-                 double alpha = 1) {
-  with_scalar(c.dtype, [&]<class T>(T*) {
-    for (Index j = 0; j < cols; ++j) {
-      const S* from = block + j * ld;
-      T* to = c.template at<T>(i0, j0 + j);
-      if constexpr (std::is_same_v<S, T>)
-        K::combine(rows, alpha, from, mode == Mode::Add ? 1.0 : 0.0, to, to);
-      else
-        for (Index i = 0; i < rows; ++i) {
-          T& x = to[i * c.row_stride];
-          x = T(S(alpha) * from[i] + (mode == Mode::Add ? S(x) : S(0)));
-        }
-    }
-  });
-}
 
 template <class S, class K>
 class Product {
  public:
   using Operand = Factor<S, K>;
+
+  /// alpha A B, A m x depth and B depth x n.
+  struct Term {
+    Index depth;
+    Operand a, b;
+    double alpha = 1;
+
+    Term transposed() const { return {depth, b.transposed(), a.transposed(), alpha}; }
+  };
 
   Product() = default;
   /// For matrices whose dimensions do not exceed `largest`, or are at least 256 anyway.
@@ -135,19 +37,21 @@ class Product {
   const Team<S, K>& team() const { return team_; }
   int threads() const { return team_.threads(); }
 
-  /// C (=, +=) alpha A B, the tile masked before it is added.
+  /// C (=, +=) alpha A B, the product masked before it is added.
   void operator()(Index m, Index n, Index depth, const Operand& a, const Operand& b, const Memory<void>& c, Mode mode,
                   double alpha = 1, const Mask& mask = {}) const {
-    if (c.row_stride != 1) return (*this)(n, m, depth, b.transposed(), a.transposed(), transposed(c), mode, alpha, mask.transposed());
-    each_tile(m, n, depth, a, b, [&](Index, Index i0, Index rows, Index j0, Index cols, S* tile) {
-      mask.apply(i0, rows, j0, cols, tile, rows);
-      write_block<K>(c, i0, rows, j0, cols, tile, rows, mode, alpha);
-    });
+    sum(m, n, std::array{Term{depth, a, b, alpha}}, c, mode, mask);
+  }
+  /// C (=, +=) the sum of two; the second one's product is masked.
+  void operator()(Index m, Index n, const Term& first, const Term& second, const Memory<void>& c, Mode mode, const Mask& mask = {}) const {
+    if (mask.below == 0 && (second.alpha == 1 || second.depth <= block_depth)) return sum(m, n, std::array{first, second}, c, mode, mask);
+    sum(m, n, std::array{first}, c, mode, Mask{});
+    sum(m, n, std::array{second}, c, Mode::Add, mask);
   }
 
   /// How many tiles each_tile(m, n, ...) makes.
   Index tiles(Index m, Index n) const {
-    const Cut cut(m, n, team_.block_size());
+    const Cut cut(m, n, side());
     return cut.down * cut.across;
   }
 
@@ -155,47 +59,156 @@ class Product {
   /// it may write to; from any thread, in any order.
   template <class A, class B, class Sink>
   void each_tile(Index m, Index n, Index depth, const A& a, const B& b, const Sink& sink) const {
-    const Cut cut(m, n, team_.block_size());
-    lowrank::detail::for_each(cut.down * cut.across, team_.threads(), [&](Index item, int slot) {
-      const Scratch<S> scratch = team_[slot];
-      S* tile = tiles_ + slot * team_.block_size();
-      const Index i0 = item % cut.down * cut.height, rows = std::min(cut.height, m - i0);
-      const Index j0 = item / cut.down * cut.width, cols = std::min(cut.width, n - j0);
-      if (depth == 0) std::fill_n(tile, rows * cols, S(0));
-      for (Index k0 = 0; k0 < depth; k0 += block_depth) {
-        const Index inner = std::min(block_depth, depth - k0), ld = inner + stage_padding;
-        detail::pack<K>(a, i0, rows, k0, inner, scratch.rows, scratch.stage);
-        const S* columns = scratch.stage;
-        Index bk = 1, bj = ld;
-        if constexpr (std::is_same_v<B, Operand>) {
-          if (const S* plain = b.contiguous_rows()) {
-            columns = plain + k0 * b.memory.row_stride + j0;
-            bk = b.memory.row_stride;
-            bj = 1;
-          }
-        }
-        if (columns == scratch.stage) b.load(k0, inner, j0, cols, scratch.stage, ld);
-        detail::multiply<K>(rows, cols, inner, scratch.rows, columns, bk, bj, tile, rows, k0 > 0, scratch.edge);
+    each_tile(Cut(m, n, side()), m, n, depth, a, b, sink);
+  }
+
+ private:
+  struct Piece {
+    Index i0, rows, j0, cols;
+  };
+  struct Cut {
+    /// The same for any number of threads.
+    Cut(Index m, Index n, Index side)
+        : height(m <= side ? std::max<Index>(1, n > m ? std::min(m, tile_columns) : m) : side), width(std::max<Index>(1, std::min(n, side))) {
+      count(m, n);
+    }
+    /// As wide as `widest`, for A is packed once for all columns, but some pieces for each thread.
+    Cut(Index m, Index n, Index side, Index widest, int threads)
+        : height(std::max<Index>(1, std::min(m, side))), width(std::max<Index>(1, std::min(n, widest))) {
+      for (count(m, n); threads > 1 && down * across < 4 * threads && std::max(height, width) > tile_columns; count(m, n)) {
+        Index& longer = width >= height ? width : height;
+        longer = (longer / 2 + tile_columns - 1) / tile_columns * tile_columns;
       }
+    }
+    Piece piece(Index item, Index m, Index n) const {
+      const Index i0 = item % down * height, j0 = item / down * width;
+      return {i0, std::min(height, m - i0), j0, std::min(width, n - j0)};
+    }
+    Index height, width, down = 0, across = 0;
+
+   private:
+    void count(Index m, Index n) {
+      down = (m + height - 1) / height;
+      across = (n + width - 1) / width;
+    }
+  };
+
+  /// Of a block of the team's memory.
+  Index side() const { return team_.block_size() >= block_rows * block_rows ? block_rows : tile_columns; }
+
+  template <class A, class B, class Sink>
+  void each_tile(const Cut& cut, Index m, Index n, Index depth, const A& a, const B& b, const Sink& sink) const {
+    lowrank::detail::for_each(cut.down * cut.across, team_.threads(), [&](Index item, int slot) {
+      S* tile = tiles_ + slot * team_.block_size();
+      const auto [i0, rows, j0, cols] = cut.piece(item, m, n);
+      if (depth == 0) std::fill_n(tile, rows * cols, S(0));
+      for (Index k0 = 0; k0 < depth; k0 += block_depth)
+        multiply(a, b, {i0, rows, j0, cols}, k0, std::min(block_depth, depth - k0), {tile, rows, k0 > 0}, team_[slot]);
       sink(item, i0, rows, j0, cols, tile);
     });
   }
 
- private:
-  struct Cut {
-    Cut(Index m, Index n, Index block) {
-      const Index side = block >= block_rows * block_rows ? block_rows : tile_columns;
-      height = m <= side ? std::max<Index>(1, n > m ? std::min(m, tile_columns) : m) : side;
-      width = std::max<Index>(1, std::min(n, side));
-      down = (m + height - 1) / height;
-      across = (n + width - 1) / width;
+  template <std::size_t N>
+  void sum(Index m, Index n, std::array<Term, N> terms, const Memory<void>& c, Mode mode, const Mask& mask) const {
+    if (c.row_stride != 1) {
+      for (Term& t : terms) t = t.transposed();
+      return sum(n, m, terms, transposed(c), mode, mask.transposed());
     }
-    Index height, width, down, across;
+    const bool same = c.dtype == lowrank::detail::DtypeOf<S>::value && mask.below == 0;
+    if (same && (mode == Mode::Store || terms[0].alpha == 1 || terms[0].depth <= block_depth))
+      return straight_to(m, n, terms, c.template at<S>(0, 0), c.col_stride, mode);
+    const Cut cut(m, n, side(), side(), team_.threads());
+    for (const Term& t : terms) {
+      const Mode how = &t == terms.data() ? mode : Mode::Add;
+      each_tile(cut, m, n, t.depth, t.a, t.b, [&](Index, Index i0, Index rows, Index j0, Index cols, S* tile) {
+        mask.apply(i0, rows, j0, cols, tile, rows);
+        write_block<K>(c, i0, rows, j0, cols, tile, rows, how, t.alpha);
+      });
+    }
+  }
+
+  /// The sum without a tile between the product and C, column-major. A factor of several blocks is applied to all of C with the
+  /// last of them: only to the first term of what is stored.
+  template <std::size_t N>
+  void straight_to(Index m, Index n, const std::array<Term, N>& terms, S* c, Index ldc, Mode mode) const {
+    const Cut cut(m, n, side(), 2 * side(), team_.threads());
+    lowrank::detail::for_each(cut.down * cut.across, team_.threads(), [&](Index item, int slot) {
+      const Piece piece = cut.piece(item, m, n);
+      S* out = c + piece.i0 + piece.j0 * ldc;
+      bool add = mode == Mode::Add;
+      for (const Term& t : terms)
+        for (Index k0 = 0; k0 < t.depth; k0 += block_depth, add = true) {
+          const Index depth = std::min(block_depth, t.depth - k0);
+          multiply(t.a, t.b, piece, k0, depth, {out, ldc, add, k0 + depth < t.depth ? 1 : t.alpha, t.depth > block_depth}, team_[slot]);
+        }
+      for (Index j = 0; !add && j < piece.cols; ++j) std::fill_n(out + j * ldc, piece.rows, S(0));
+    });
+  }
+
+  /// C <- alpha A B, C + alpha A B, or, where alpha belongs to `all` of the sum, alpha (C + A B).
+  struct Result {
+    S* c;
+    Index ld;
+    bool add;
+    double alpha = 1;
+    bool all = false;
   };
+
+  /// A piece of C over one block of the depth.
+  template <class A, class B>
+  void multiply(const A& a, const B& b, const Piece& piece, Index k0, Index depth, const Result& to, const Scratch<S>& scratch) const {
+    constexpr Index L = K::template lanes<S>, wide = K::tile_cols;
+    const auto& [i0, rows, j0, cols] = piece;
+    pack_panels<K>(a, i0, rows, k0, depth, scratch.rows, scratch.stage);
+    for (Index s = 0; s < cols; s += side()) {
+      const Index width = std::min(side(), cols - s);
+      const Strips<S> strips = stage_columns<K>(b, k0, depth, j0 + s, width, scratch.stage);
+      for (Index j = 0; j < width; j += wide) {
+        const Index columns = std::min(wide, width - j);
+        const auto [column, bk, bj] = detail::whole_columns(detail::Columns<S>{strips.strip(j, wide), strips.bk, strips.bj}, depth,
+                                                            strips.padded ? wide : columns, wide, scratch.edge);
+        for (Index i = 0; i < rows; i += 2 * L) {
+          const Index high = std::min(2 * L, rows - i);
+          Result part = to;
+          part.c += i + (s + j) * to.ld;
+          if (high > L) tile<2>(depth, scratch.rows + i * depth, column, bk, bj, part, high, columns, scratch.edge + depth * wide);
+          else tile<1>(depth, scratch.rows + i * depth, column, bk, bj, part, high, columns, scratch.edge + depth * wide);
+        }
+      }
+    }
+  }
+  template <int registers>
+  static void tile(Index depth, const S* a, const S* b, Index bk, Index bj, const Result& to, Index rows, Index cols, S* edge) {
+    constexpr Index height = registers * K::template lanes<S>, wide = K::tile_cols;
+    const bool whole = rows == height && cols == wide;
+    const double alpha = to.all ? 1 : to.alpha;
+    if (whole && alpha == 1) {
+      K::template gemm_tile<registers>(depth, a, b, bk, bj, to.c, to.ld, to.add);
+    } else if (whole && to.add) {
+      K::template update_tile<registers>(depth, a, b, bk, bj, static_cast<const S*>(nullptr), kernel::Target<S>{to.c, to.ld},
+                                         kernel::Motion<S>{S(-alpha)});
+    } else {
+      K::template gemm_tile<registers>(depth, a, b, bk, bj, edge, height, false);
+      for (Index q = 0; q < cols; ++q) K::combine(rows, alpha, edge + q * height, to.add ? 1.0 : 0.0, to.c + q * to.ld, to.c + q * to.ld);
+    }
+    for (Index q = 0; to.all && to.alpha != 1 && q < cols; ++q) K::combine(rows, to.alpha, to.c + q * to.ld, 0.0, to.c + q * to.ld, to.c + q * to.ld);
+  }
 
   Team<S, K> team_;
   S* tiles_ = nullptr;  // a block of results per thread
 };
+
+namespace detail {
+
+/// A block as columns: where it is, or in room.
+template <class S, class K>
+std::pair<const S*, Index> columns_of(const Factor<S, K>& a, Index i0, Index rows, Index j0, Index cols, S* room) {
+  if (const Strided<S, K> x = a.in_place(i0, j0); x.data != nullptr && x.row_stride == 1) return {x.data, x.col_stride};
+  a.load(i0, rows, j0, cols, room, rows);
+  return {room, rows};
+}
+
+}  // namespace detail
 
 /// out[i] (+)= sum_j A(i, j) B(i, j), in double, j ascending: the diagonal of A B^T. Rows are split among threads.
 template <class S, class K>
@@ -203,15 +216,13 @@ void row_dots(Index m, Index n, const Factor<S, K>& a, const Factor<S, K>& b, do
   constexpr Index side = 64;
   lowrank::detail::for_each((m + side - 1) / side, team.threads(), [&](Index block, int slot) {
     const Index i0 = block * side, rows = std::min(side, m - i0);
-    S* x = team[slot].rows;   // 64 x 64 fits: blocks are at least that large
-    S* y = team[slot].stage;
     for (Index i = 0; i < rows; ++i) out[i0 + i] = 0;
     for (Index j0 = 0; j0 < n; j0 += side) {
       const Index cols = std::min(side, n - j0);
-      a.load(i0, rows, j0, cols, x, rows);
-      b.load(i0, rows, j0, cols, y, rows);
+      const auto [x, ldx] = detail::columns_of(a, i0, rows, j0, cols, team[slot].rows);  // 64 x 64 fits: blocks are at least that large
+      const auto [y, ldy] = detail::columns_of(b, i0, rows, j0, cols, team[slot].stage);
       for (Index j = 0; j < cols; ++j)
-        for (Index i = 0; i < rows; ++i) out[i0 + i] += double(x[i + j * rows]) * double(y[i + j * rows]);
+        for (Index i = 0; i < rows; ++i) out[i0 + i] += double(x[i + j * ldx]) * double(y[i + j * ldy]);
     }
   });
 }

@@ -5,70 +5,20 @@
 //   2 decide    not finite, or a square that overflows: nothing has changed, and the report says so
 //   3 rule      moments move to the new coordinates; N from R, per tile, or from all of R where the rule needs it
 //   4 measure   lifts that scale the gradient need one norm over all tiles: partial sums, added in tile order
-//   5 write     W_J <- after (before W_J - lr gain (P coef_J + A_J diag(phi_J)))
+//   5 write     W_J <- after (before W_J - lr gain (P coef_J + A_J diag(phi_J))), in optimizer/write.hpp
 //
 // The gradient is read in phases 1 and, if the lift uses it, 5. No m x n temporary exists.
 #pragma once
 
 #include <limits>  // std::numeric_limits
 
-#include <lowrank/lift/lift.hpp>
-#include <lowrank/linalg/store.hpp>
 #include <lowrank/optimizer/canonical.hpp>
+#include <lowrank/optimizer/pieces.hpp>
 #include <lowrank/optimizer/report.hpp>
-#include <lowrank/core/workspace.hpp>
-#include <lowrank/projector/projector.hpp>
-#include <lowrank/rule/rule.hpp>
+#include <lowrank/optimizer/write.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace detail {
-
-template <class P>
-concept TwoSided = requires { requires P::two_sided; };
-
-/// Whether P^T P = I; true unless a projector says otherwise.
-template <class P>
-constexpr bool orthonormal = true;
-template <class P>
-  requires requires { P::orthonormal; }
-constexpr bool orthonormal<P> = P::orthonormal;
-
-/// A rule that turns all of R into N at once (with workspace for it) and not tile by tile.
-template <class R>
-concept WholeRule = requires { typename R::Work; };
-/// A rule that wants whole columns, columns_at_once(r) or more from the start of a tile of 64 on, also of a gradient that is
-/// not projected.
-template <class R>
-concept TileRule = requires { requires R::whole_tiles; };
-/// A lift that moves the weight along a function of A - P R.
-template <class L>
-concept UsesRemainder = requires { requires L::uses_remainder; };
-
-struct NoWork {};
-template <class R>
-struct RuleWork { using type = NoWork; };
-template <WholeRule R>
-struct RuleWork<R> { using type = typename R::Work; };
-
-/// W block <- after (before W - move U); `block` is room for m x n.
-template <class S, class K>
-void write_block(const linalg::Memory<void>& w, const linalg::RoundingKey& key, Index i0, Index m, Index j0, Index n,
-                 const S* U, Index ld, S* block, double move, const Decay& decay) {
-  if (w.dtype == DtypeOf<S>::value && w.row_stride == 1) {
-    for (Index j = 0; j < n; ++j)
-      K::update(m, w.template at<S>(i0, j0 + j), U + j * ld, move, decay.before, decay.after);
-    return;
-  }
-  if (w.dtype == DtypeOf<S>::value && w.col_stride == 1) {
-    K::transpose(m, n, U, ld, block, n);
-    for (Index i = 0; i < m; ++i)
-      K::update(n, w.template at<S>(i0 + i, j0), block + i * n, move, decay.before, decay.after);
-    return;
-  }
-  linalg::load_block<K>(w, i0, m, j0, n, block, m);
-  for (Index j = 0; j < n; ++j) K::update(m, block + j * m, U + j * ld, move, decay.before, decay.after);
-  linalg::store_block<K>(block, m, w, i0, m, j0, n, key);
-}
 
 template <class S, class ProjectorOptions, class RuleOptions, class LiftOptions, class K>
 class Engine {
@@ -76,20 +26,13 @@ class Engine {
   using Rule = RuleState<RuleOptions, S, K>;
   using Lift = LiftState<LiftOptions, S, K>;
   using Source = linalg::Source<S, K>;
-  using Team = linalg::Team<S, K>;
 
   static constexpr Index tile = linalg::tile_columns;
   static constexpr bool whole_rule = WholeRule<Rule>;
-  /// N lies in memory of its own, since R is read after it was made.
-  static constexpr bool beside = Lift::needs_core || UsesRemainder<Lift> || (whole_rule && (Lift::uses_gradient || Lift::keeps_error));
 
-  static constexpr bool only_projects = Lift::uses_projection && !Lift::uses_gradient && !Lift::keeps_error && !UsesRemainder<Lift>;
-  /// A projector that can move W itself, and a lift that adds nothing to P N but the gradient.
-  static constexpr bool moves_weight = Lift::uses_projection && !Lift::keeps_error && !UsesRemainder<Lift> &&
-      requires(const Projector& p, const typename Projector::Work& work, const Team& team) { p.updates(linalg::Order::Columns, work, team); };
-  static_assert(!Projector::whole_gradient || only_projects,
+  static_assert(!Projector::whole_gradient || only_projects<Lift>,
                 "Identity keeps the whole gradient: there is nothing to scale or feed back; use BackProject{}");
-  static_assert(!TwoSided<Projector> || only_projects,
+  static_assert(!TwoSided<Projector> || only_projects<Lift>,
                 "a two-sided projection has no columns to scale and keeps no error; use BackProject{}");
   static_assert(orthonormal<Projector> || !(Lift::needs_core || Lift::keeps_error || UsesRemainder<Lift>),
                 "what the projection loses is A - P P^T A only for an orthonormal P, which Gaussian's is not; use "
@@ -99,49 +42,17 @@ class Engine {
 
  public:
   /// Whether a step needs nothing of the gradient but P^T G, which is linear in it.
-  static constexpr bool linear = only_projects && !Projector::whole_gradient && !TwoSided<Projector>;
+  static constexpr bool linear = only_projects<Lift> && !Projector::whole_gradient && !TwoSided<Projector>;
 
-  /// The pieces a step cuts its workspace into; with a counting arena, how large it must be.
-  struct Pieces {
-    Team team;
-    typename Projector::Work projection;
-    typename RuleWork<Rule>::type rule;
-    linalg::TransportWork<S, K> transport;
-    S *core = nullptr, *direction = nullptr;  // R (r+8) x k; N r x k where it has its own place
-    S *tiles = nullptr, *phi = nullptr;       // r x 64 per thread; k
-    S* remainder = nullptr;                   // d x 64 per thread
-    double* energy = nullptr;                 // k
-    TileSums* sums = nullptr;                 // per tile
-
-    Pieces(Arena& arena, const Projector& p, Index d, Index k, int threads) : team(arena, threads, std::max(d, k)) {
-      if constexpr (whole_rule) rule = typename Rule::Work(arena, p.core_rows(), p.core_cols(), threads);
-      if constexpr (Projector::whole_gradient) {
-        if (whole_rule) direction = arena.take<S>(d * k);
-        if (TileRule<Rule>) tiles = arena.take<S>(d * tile * threads);
-      } else {
-        const Index r = p.core_rows();
-        projection = typename Projector::Work(arena, p, threads);
-        transport = linalg::TransportWork<S, K>(arena, r, threads);
-        core = arena.take<S>((r + 8) * k);
-        if (beside) direction = arena.take<S>(r * k);
-        tiles = arena.take<S>(r * tile * threads);
-        if (Lift::uses_gradient) phi = arena.take<S>(k);
-        if (UsesRemainder<Lift>) remainder = arena.take<S>(d * tile * threads);
-        energy = arena.take<double>(k);
-      }
-      sums = arena.take<TileSums>((k + tile - 1) / tile);
-    }
-  };
-
+  using Pieces = StepPieces<S, Projector, Rule, Lift, K>;
   Engine(Projector& projector, Rule& rule, Lift& lift, Pieces& pieces, const Step& step, Index d, Index k)
-      : projector_(projector), rule_(rule), lift_(lift), p_(pieces), step_(step), d_(d), k_(k) {}
+      : projector_(projector), rule_(rule), lift_(lift), p_(pieces), step_(step), d_(d), k_(k), writer_(projector, lift, pieces, d, k) {}
 
   Report run(const linalg::Memory<void>& w, const linalg::Memory<const void>& g, std::uint64_t& steps,
              linalg::RoundingKey key) {
-    w_ = w;
     a_ = Source{g, d_, k_, step_.grad_scale, nullptr};
-    key_ = key;
     if constexpr (Lift::keeps_error) a_.error = &lift_.error();
+    writer_.aim(w, a_, key);
     if (step_.grad_norm && !usable(square(*step_.grad_norm * step_.grad_scale))) return {.skipped = true};
     if constexpr (Projector::whole_gradient)
       return run_whole(steps);
@@ -160,9 +71,8 @@ class Engine {
   }
   /// The step of a sum that accumulate() made; its gradients hold `captured` of their energy in the basis.
   Report run_accumulated(const linalg::Memory<void>& w, const S* sum, double captured, std::uint64_t& steps, linalg::RoundingKey key) {
-    w_ = w;
     a_ = Source{{}, d_, k_, 1.0, nullptr};
-    key_ = key;
+    writer_.aim(w, a_, key);
     if (step_.grad_norm && !usable(square(*step_.grad_norm * step_.grad_scale))) return {.skipped = true};
     const Index r = projector_.core_rows();
     for_tiles([&](Index t, Index j0, Index n, int) {
@@ -223,9 +133,10 @@ class Engine {
     auto& work = p_.projection;
     ++steps;
     rule_.advance();
-    gain_ = rule_.gain();
-    if constexpr (Lift::uses_projection) prepare_lift();
-    if constexpr (whole_rule && !TwoSided<Projector>) rule_.direction(core, beside ? p_.direction : core, p_.rule, p_.team);
+    const double gain = rule_.gain();
+    writer_.move_by(step_.lr, gain, rule_.decay(step_.lr));
+    if constexpr (Lift::uses_projection) writer_.prepare();
+    if constexpr (whole_rule && !TwoSided<Projector>) rule_.direction(core, beside<Rule, Lift> ? p_.direction : core, p_.rule, p_.team);
     if constexpr (TwoSided<Projector>) {
       const Index r = projector_.core_rows();
       if constexpr (whole_rule) rule_.direction(core, core, p_.rule, p_.team);
@@ -234,55 +145,25 @@ class Engine {
         (void)t;
         S* N = p_.tiles + slot * r * tile;
         projector_.unfold(core, j0, w, N);
-        write(j0, w, core, N, slot);
+        writer_.write(j0, w, core, N, slot);
       });
     } else if constexpr (Lift::uses_gradient) {
       for_tiles([&](Index t, Index j0, Index w, int slot) {
         S* N = direction(j0, w, slot);
         p_.sums[t] = lift_.measure(w, projector_.core_rows(), core_at(j0), N, p_.energy + j0, p_.phi + j0);
       });
-      lift_.limit(sum(), gain_, k_, p_.phi);
-      if (!Lift::uses_projection && move_along_gradient()) return report;
-      for_tiles([&](Index, Index j0, Index w, int slot) { write(j0, w, core_at(j0), direction_at(j0, slot), slot); }, tiles_to_write());
+      lift_.limit(sum(), gain, k_, p_.phi);
+      if (!Lift::uses_projection && writer_.move_along_gradient()) return report;
+      for_tiles([&](Index, Index j0, Index w, int slot) { writer_.write(j0, w, core_at(j0), direction_at(j0, slot), slot); },
+                tiles_at_once(writer_.by_rows()));
     } else {
       for_tiles([&](Index, Index j0, Index w, int slot) {
         if constexpr (Lift::keeps_error)
           projector_.keep(a_, j0, w, core_at(j0), lift_.error(), slot, work, p_.team);
-        write(j0, w, core_at(j0), direction(j0, w, slot), slot);
-      }, tiles_to_write());
+        writer_.write(j0, w, core_at(j0), direction(j0, w, slot), slot);
+      }, tiles_at_once(writer_.by_rows()));
     }
     return report;
-  }
-
-  /// The projector moves W where it is, if it can and W (and the gradient the lift adds) lie for it; otherwise it gives blocks.
-  void prepare_lift() {
-    auto& work = p_.projection;
-    if constexpr (moves_weight) {
-      direct_ = weight_in_place();
-      direct_ = direct_ && projector_.updates(in_place_.order, work, p_.team);
-      if (direct_) return projector_.prepare_update(in_place_.order, work, p_.team);
-    }
-    projector_.prepare_lift(work, p_.team);
-  }
-
-  Index tiles_to_write() const { return direct_ ? tiles_at_once(in_place_.order == linalg::Order::Rows) : 1; }
-
-  /// W, and the gradient if the lift moves W along it, in the computing scalar and the same order: how to update in place.
-  bool weight_in_place() {
-    const auto& g = a_.gradient;
-    if (w_.dtype != DtypeOf<S>::value) return false;
-    const bool columns = w_.row_stride == 1;
-    if (Lift::uses_gradient && (g.dtype != w_.dtype || (columns ? g.row_stride : g.col_stride) != 1)) return false;
-    const Decay decay = rule_.decay(step_.lr);
-    in_place_ = {w_.template at<S>(0, 0), columns ? w_.col_stride : w_.row_stride};
-    if (Lift::uses_gradient) {
-      in_place_.g = g.template at<S>(0, 0);
-      in_place_.ldg = columns ? g.col_stride : g.row_stride;
-      in_place_.phi = p_.phi;
-    }
-    in_place_.order = columns ? linalg::Order::Columns : linalg::Order::Rows;
-    in_place_.motion = {S(step_.lr * gain_), S(decay.before), S(decay.after), S(a_.scale)};
-    return true;
   }
 
   TileSums project() {
@@ -305,7 +186,7 @@ class Engine {
   /// N_J: over R_J, beside it when R must survive, or in the thread's own tile when it is only measured.
   S* direction_at(Index j0, int slot) const {
     const Index r = projector_.core_rows();
-    if constexpr (beside) return p_.direction + j0 * r;
+    if constexpr (beside<Rule, Lift>) return p_.direction + j0 * r;
     if constexpr (Lift::uses_gradient && !whole_rule) return p_.tiles + slot * r * tile;
     return core_at(j0);
   }
@@ -314,57 +195,6 @@ class Engine {
     S* N = direction_at(j0, slot);
     if constexpr (!whole_rule) rule_.direction(core_at(j0), r, N, r, 0, r, j0, w);
     return N;
-  }
-
-  void write(Index j0, Index w, const S* R, S* N, int slot) {
-    const auto scratch = p_.team[slot];
-    S* phi = Lift::uses_gradient ? p_.phi + j0 : nullptr;
-    if constexpr (Lift::uses_projection) {
-      lift_.coefficients(projector_.core_rows(), w, R, N, phi);
-      if constexpr (moves_weight) {
-        if (direct_) return projector_.update(N, j0, w, slot, p_.projection, p_.team, in_place_);
-      }
-      [[maybe_unused]] S* rest = UsesRemainder<Lift> ? p_.remainder + slot * d_ * tile : nullptr;
-      if constexpr (UsesRemainder<Lift>) {
-        projector_.lift(R, j0, w, slot, p_.projection, p_.team, [&](Index i0, Index m, Index j, Index n, const S* U, Index ld) {
-          a_.load_gradient(i0, m, j0 + j, n, scratch.stage, m);
-          for (Index q = 0; q < n; ++q)
-            lift_.remain(m, scratch.stage + q * m, U + q * ld, rest + i0 + (j + q) * d_, gain_);
-        });
-      }
-      projector_.lift(N, j0, w, slot, p_.projection, p_.team, [&](Index i0, Index m, Index j, Index n, S* U, Index ld) {
-        if constexpr (Lift::uses_gradient) {
-          const auto A = gradient(i0, m, j0 + j, n, scratch.stage);
-          for (Index q = 0; q < n; ++q)
-            K::combine(m, double(phi[j + q]), A.data + q * A.col_stride, 1.0, U + q * ld, U + q * ld);
-        }
-        if constexpr (UsesRemainder<Lift>)
-          for (Index q = 0; q < n; ++q) K::combine(m, 1.0, rest + i0 + (j + q) * d_, 1.0, U + q * ld, U + q * ld);
-        update(i0, m, j0 + j, n, U, ld, scratch.stage);
-      });
-    } else {
-      for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
-        const Index m = std::min(linalg::block_rows, d_ - i0);
-        S* U = scratch.rows;
-        a_.load_gradient(i0, m, j0, w, U, m);
-        for (Index q = 0; q < w; ++q) K::combine(m, double(phi[q]), U + q * m, 0.0, U + q * m, U + q * m);
-        update(i0, m, j0, w, U, m, scratch.stage);
-      }
-    }
-  }
-
-  /// Where only the gradient moves the weight, tiles are no use: whole columns or rows, where both lie that way and in the
-  /// computing scalar. False otherwise.
-  bool move_along_gradient() {
-    if (!weight_in_place()) return false;
-    constexpr Index piece = 16384;
-    const bool rows = in_place_.order == linalg::Order::Rows;
-    const Index length = rows ? k_ : d_, count = rows ? d_ : k_, at_once = std::clamp<Index>(piece / length, 1, count);
-    for_each((count + at_once - 1) / at_once, p_.team.threads(), [&](Index b, int) {
-      for (Index i = b * at_once; i < std::min(count, (b + 1) * at_once); ++i)
-        K::move(length, static_cast<const S*>(nullptr), rows ? in_place_.at(i, 0) : in_place_.at(0, i), in_place_.motion);
-    });
-    return true;
   }
 
   // -- the whole gradient: two passes, or one when the caller knows the norm ---------------------------------------------
@@ -378,7 +208,8 @@ class Engine {
     }
     ++steps;
     rule_.advance();
-    gain_ = rule_.gain();
+    const double gain = rule_.gain();
+    writer_.move_by(step_.lr, gain, rule_.decay(step_.lr));
     if constexpr (whole_rule) {
       for_tiles([&](Index, Index j0, Index w, int) { a_.load_gradient(0, d_, j0, w, p_.direction + j0 * d_, d_); });
       rule_.direction(p_.direction, p_.direction, p_.rule, p_.team);
@@ -386,7 +217,7 @@ class Engine {
         S* N = p_.direction + j0 * d_;
         lift_.coefficients(d_, w, N, N, nullptr);
         for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
-          update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
+          writer_.write_block(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
       });
     } else if constexpr (TileRule<Rule>) {
       // a few columns at a time stay in the caches; of a gradient in rows they would be read number by number
@@ -401,35 +232,23 @@ class Engine {
           rule_.direction(plain ? there.data : N, d_, N, d_, 0, d_, j0, w);
           lift_.coefficients(d_, w, N, N, nullptr);
           for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
-            update(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
+            writer_.write_block(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
         }
       });
     } else {
       for_blocks([&](Index i0, Index m, Index j0, Index w, int slot) {
         const auto scratch = p_.team[slot];
         S* N = scratch.rows;
-        const auto A = gradient(i0, m, j0, w, scratch.stage);
+        const auto A = gradient_block(a_, i0, m, j0, w, scratch.stage);
         rule_.direction(A.data, A.col_stride, N, m, i0, m, j0, w);
         lift_.coefficients(m, w, N, N, nullptr);
-        update(i0, m, j0, w, N, m, scratch.stage);
+        writer_.write_block(i0, m, j0, w, N, m, scratch.stage);
       });
     }
     return report;
   }
 
   // -- shared -----------------------------------------------------------------------------------------------------------
-
-  /// A block of the gradient: where it lies, or loaded into `room`.
-  linalg::Strided<S, K> gradient(Index i0, Index m, Index j0, Index n, S* room) const {
-    const auto there = a_.gradient_in_place(i0, j0);
-    if (there.data != nullptr && there.row_stride == 1) return there;
-    a_.load_gradient(i0, m, j0, n, room, m);
-    return {room, 1, m};
-  }
-
-  void update(Index i0, Index m, Index j0, Index n, const S* U, Index ld, S* block) {
-    write_block<S, K>(w_, key_, i0, m, j0, n, U, ld, block, step_.lr * gain_, rule_.decay(step_.lr));
-  }
 
   /// A square of this size fits the computing scalar. NaN and infinity do not.
   static bool usable(double energy) { return is_finite(energy) && energy <= double(std::numeric_limits<S>::max()); }
@@ -474,7 +293,7 @@ class Engine {
   }
   /// How many tiles a dense projector takes at once: of a matrix in rows several, since each row is another page of memory.
   Index tiles_at_once(bool rows) const {
-    if (!moves_weight || !rows) return 1;
+    if (!decltype(writer_)::moves_weight || !rows) return 1;
     const Index fair = k_ / tile / (4 * p_.team.threads()), room = p_.team.block_size() / (tile * projector_.core_rows());
     return std::clamp<Index>(std::min(fair, room), 1, linalg::block_rows / tile);
   }
@@ -501,12 +320,8 @@ class Engine {
   Pieces& p_;
   const Step& step_;
   Index d_, k_;
-  linalg::Memory<void> w_;
   Source a_;
-  linalg::RoundingKey key_;
-  double gain_ = 1;
-  bool direct_ = false;                 // phase 5 goes through in_place_
-  linalg::WeightUpdate<S> in_place_;
+  WeightWriter<S, Projector, Rule, Lift, K> writer_;
 };
 
 }  // namespace detail
