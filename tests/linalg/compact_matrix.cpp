@@ -56,6 +56,23 @@ TEMPLATE_TEST_CASE("Numbers come back within half a step, groups of one sign and
   }
 }
 
+TEMPLATE_TEST_CASE("Numbers of 16 bits come back within 2^-8 of themselves, those that bf16 has as they are", "[linalg]", float, double) {
+  using S = TestType;
+  for (const Index rows : {1, 2, 255, 256, 257, 700}) {
+    Dense<S> X = random_matrix(rows, 3, 3).cast<S>();
+    X.col(1) *= S(1e20), X.col(2) *= S(1e-20);
+    X(0, 0) = S(-0.0);
+    const Dense<S> back = round_trip<S>(X, Storage::Bf16);
+    CHECK(((back - X).cwiseAbs().array() <= S(0x1p-8) * X.cwiseAbs().array()).all());
+    if (rows > 200) CHECK(((back - X).cwiseAbs().array() / X.cwiseAbs().array().max(S(1e-30))).maxCoeff() > S(0x1p-9));  // it does round
+    CHECK(back == X.template cast<float>().template cast<Eigen::bfloat16>().template cast<float>().template cast<S>());
+    CHECK(round_trip<S>(back, Storage::Bf16) == back);
+    Dense<S> again = X;
+    linalg::CompactMatrix<S>::round_trip(again.data(), rows, 3, Storage::Bf16);
+    CHECK(again == back);
+  }
+}
+
 TEST_CASE("Half bytes come back in the order they went in (DCT-AdamW's come back as 0 2 0 2)", "[linalg][regression]") {
   Dense<float> X(8, 1);
   X << 0, 1, 2, 3, 12, 13, 14, 15;
@@ -68,9 +85,9 @@ TEST_CASE("Half bytes come back in the order they went in (DCT-AdamW's come back
 
 TEST_CASE("Blocks are read from anywhere, and added", "[linalg]") {
   const Dense<float> X = random_matrix(600, 5, 1).cast<float>();
-  for (const Storage storage : {Storage::Full, Storage::Int8, Storage::Int4}) {
+  for (const Storage storage : {Storage::Full, Storage::Int8, Storage::Int4, Storage::Bf16}) {
     linalg::CompactMatrix<float> compact(600, 5, storage);
-    CHECK(compact.bytes() == (storage == Storage::Full ? 12000u : (storage == Storage::Int8 ? 3000u : 1500u) + 5 * 3 * 8u));
+    CHECK(compact.bytes() == (storage == Storage::Full ? 12000u : storage == Storage::Bf16 ? 6000u : (storage == Storage::Int8 ? 3000u : 1500u) + 5 * 3 * 8u));
     CHECK_FALSE(compact.allocated());
     compact.allocate();
     for (Index j = 0; j < 5; ++j)  // a group at a time

@@ -73,4 +73,11 @@ Policy<S> policy(std::string name, P projector, R rule, L lift,
           std::move(bytes), requires { projector.rank; }, requires { projector.refresh_every; }};
 }
 
+/// One whose R is that of rounded numbers.
+template <class S>
+Policy<S> rounded(Policy<S> policy, double rounding) {
+  policy.rounding = rounding;
+  return policy;
+}
+
 }  // namespace support

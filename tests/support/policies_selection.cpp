@@ -7,6 +7,7 @@
 #include <lowrank/projector/golore.hpp>
 #include <lowrank/projector/lazy_subspace.hpp>
 #include <lowrank/projector/sara.hpp>
+#include <lowrank/projector/subspace_bf16.hpp>
 #include <lowrank/rule/adamw.hpp>
 #include <lowrank/rule/lion.hpp>
 #include <lowrank/rule/sgd.hpp>
@@ -37,6 +38,10 @@ std::vector<Policy<S>> selection_policies() {
                 [](auto r, auto d, auto k, auto b) { return 2 * k * r * b + (d + 1) / 2 * k + 2 * k * b * ((d + 255) / 256) + 4 * r; }),
       policy<S>("lazy subspace in 4 bits, lion", LazySubspace{.transport = Transport::Rotate, .similar = 0.1, .seed = 7}, Lion{}, BackProject{},
                 [](auto r, auto d, auto k, auto b) { return (d + 1) / 2 * r + 2 * r * b * ((d + 255) / 256) + k * r * b + 5 * 8; }),
+      rounded(policy<S>("subspace in bf16", SubspaceBf16{.sweeps = 2}, paper, BackProject{.scale = 0.25},
+                        [](auto r, auto d, auto k, auto b) { return 2 * d * r + 2 * k * r * b; }), 0x1p-8),
+      policy<S>("coordinates, error feedback in bf16", Coordinates{}, paper, ErrorFeedback{.storage = Storage::Bf16},
+                [](auto r, auto d, auto k, auto b) { return 2 * k * r * b + 2 * d * k + 4 * r; }),
       policy<S>("frugal on sampled coordinates", Coordinates{.selection = Selection::Sampled, .seed = 7}, paper, Frugal{}, index),
       policy<S>("frugal on the dct", Dct{.transport = Transport::Reset}, Sgd{.momentum = 0.9},
                 Frugal{.scale = 0.5, .remainder = Remainder::Sgd},

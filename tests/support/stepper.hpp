@@ -61,6 +61,7 @@ struct Policy {
   std::function<std::size_t(std::size_t r, std::size_t d, std::size_t k, std::size_t b)> bytes;
   bool projected = true;  // has a rank and a side
   bool periodic = true;   // has a refresh period
+  double rounding = 1e-5;  // by which the captured energy may exceed all there is
 };
 
 template <class S>

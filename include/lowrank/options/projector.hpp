@@ -56,6 +56,26 @@ struct Subspace {
   }
 };
 
+/// Subspace with a basis in bf16, and products of bf16 numbers with float sums: half of the memory of P, and twice the speed where one
+/// instruction multiplies a pair of such numbers as fast as a float (Zen 4; on Intel's processors as fast as float). P, the gradient
+/// and the direction are rounded to nearest as they are multiplied, which is at most about 0.24 % of R and of the step.
+struct SubspaceBf16 {
+  std::int64_t rank = 128;
+  Side side = Side::Smaller;
+  std::int64_t refresh_every = 200;
+  std::int64_t phase = 0;
+  double refresh_on_drift = 0;
+  Transport transport = Transport::Rotate;
+  std::int64_t sweeps = 1;
+  std::uint64_t seed = 0;
+
+  static constexpr const char* name = "subspace_bf16";
+  static void visit(auto& o, auto&& f) {
+    f("rank", o.rank), f("side", o.side), f("refresh_every", o.refresh_every), f("phase", o.phase);
+    f("refresh_on_drift", o.refresh_on_drift), f("transport", o.transport), f("sweeps", o.sweeps), f("seed", o.seed);
+  }
+};
+
 /// Subspace kept in few bits and refreshed the more rarely the less it moves (Q-GaLore, arXiv 2407.08296): when the last
 /// five refreshes found `similar` of the old subspace in the new one, ||P_new^T P_old||_F^2 / r on average, the period is
 /// multiplied by `stretch`. storage is fixed at construction.

@@ -12,10 +12,10 @@
 namespace lowrank::inline LOWRANK_ABI {
 namespace detail {
 
-/// Workspace of one dense projection.
-template <class S, class K>
+/// Workspace of one dense projection, its products by Packed.
+template <class S, class K, class Packed = linalg::PackedBasis<S, K>>
 struct DenseWork {
-  linalg::PackedBasis<S, K> packed;
+  Packed packed;
   S* candidate = nullptr;  // d x r
   S* decoded = nullptr;    // d x r: the basis in use, where it is kept in few bits
   S* rotation = nullptr;   // C, r x r

@@ -66,7 +66,7 @@ class ProjectorState<LazySubspace, S, K> : public detail::BlockIteration<LazySub
     if (!this->find(a, R, work, team)) return false;
     S* P = work.dense.candidate;
     linalg::CompactMatrix<S>::round_trip(P, d, r, this->basis_.storage());
-    for (Index j = 0; j < r; ++j)
+    for (Index j = 0; j < r && this->basis_.storage() != Storage::Bf16; ++j)  // of bf16 it is 1 already, as near as such numbers come
       if (const double norm = std::sqrt(K::sum_squares(d, P + j * d)); norm > 0) K::combine(d, 1 / norm, P + j * d, 0.0, P + j * d, P + j * d);
     this->announce(work, Transport::Rotate, team);
     work.similarity = K::sum_squares(r * r, work.dense.rotation) / double(r);

@@ -18,8 +18,8 @@ namespace lowrank::inline LOWRANK_ABI {
 
 namespace detail {
 
-/// For options with the fields of Subspace.
-template <class Options, class S, class K>
+/// For options with the fields of Subspace; products with the basis by Packed.
+template <class Options, class S, class K, class Packed = linalg::PackedBasis<S, K>>
 class BlockIteration : public DenseProjector<Options, S, K> {
  protected:
   using Base = DenseProjector<Options, S, K>;
@@ -34,7 +34,7 @@ class BlockIteration : public DenseProjector<Options, S, K> {
       : Base(who, options, d, k, std::min(d, k), storage) {}
 
   struct Work {
-    DenseWork<S, K> dense;
+    DenseWork<S, K, Packed> dense;
     linalg::Orth<S, K> orth, orth_wide;
     S* wide = nullptr;       // d x l, l = r + 8 directions of a cold start
     S* gram = nullptr;       // l x l Ritz problem
@@ -123,7 +123,7 @@ class BlockIteration : public DenseProjector<Options, S, K> {
     return true;
   }
 
-  void project_all(const linalg::PackedBasis<S, K>& packed, const Source& a, S* R, const Team& team) const {
+  void project_all(const Packed& packed, const Source& a, S* R, const Team& team) const {
     const Index r = this->rank(), k = this->k_, tile = linalg::tile_columns;
     for_each((k + tile - 1) / tile, team.threads(), [&](Index t, int slot) {
       packed.project(a, t * tile, std::min(tile, k - t * tile), R + t * tile * r, nullptr, team[slot]);
