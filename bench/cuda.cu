@@ -3,7 +3,8 @@
 //   bench_cuda [torch.csv]       the file is what `python3 bench/cuda_torch.py > torch.csv` wrote on the same machine
 //
 // Times are medians of event-timed steps over enough copies of weights and gradients that none stays in the cache. The roof is the larger of
-// bytes / (measured copy bandwidth) and flops / (measured rate of a large product); bytes count each array once per pass.
+// bytes / (measured copy bandwidth) and flops / (measured rate of a large product); bytes count each array once per pass. Where a header
+// chooses between two ways by a model, both have a row; a fleet's rows include what the host does, and the wait.
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -13,7 +14,7 @@
 #include <vector>
 
 #include <lowrank/cuda/context.cuh>
-#include <lowrank/cuda/optimizer.cuh>
+#include <lowrank/cuda/fleet.cuh>
 
 namespace lc = lowrank::cuda;
 using Context = lc::Context<>;
@@ -88,20 +89,55 @@ void row(const std::string& name, double time, double floor, const std::map<std:
 
 template <class T, class P, class R, class L>
 void steps(Context& context, const std::string& name, lc::Index m, lc::Index n, const P& projector, const R& rule, const L& lift, double passes, double state, double flops,
-           const Roof& roof, const std::map<std::string, double>& torch) {
+           const Roof& roof, const std::map<std::string, double>& torch, lc::Form form = lc::Form::Auto) {
   const int count = int(std::max<lc::Index>(2, (lc::Index(256) << 20) / (m * n * lc::Index(sizeof(T)))));
   const Copies<T> w(context, m, n, count), g(context, m, n, count);
   lc::Optimizer opt(context, w[0], projector, rule, lift);
+  opt.form(form);
   opt.step(w[0], g[0], {.lr = 1e-4});
   opt.step(w[1], g[1], {.lr = 1e-4});
-  const bool always = std::is_same_v<P, lowrank::Dct>;
+  bool always = false;
+  if constexpr (std::is_same_v<P, lowrank::Dct>) always = projector.refresh_every == 1;
   const double time = median(context, 30, [&](int i) { opt.enqueue(w[i], g[i], always ? lc::Refresh::Yes : lc::Refresh::No); });
   const std::string type = sizeof(T) == 2 ? " bf16" : " fp32";
   row(name + type, time, roof(passes * double(m * n) * sizeof(T) + state, flops), torch);
   if constexpr (std::is_same_v<P, lowrank::Subspace>) {
+    if (form != lc::Form::Auto) return;
     const double refreshed = median(context, 10, [&](int i) { opt.enqueue(w[i], g[i], lc::Refresh::Yes); });
     row(name + type + " refresh", refreshed - time, roof(2 * double(m * n) * sizeof(T), 2 * flops), torch);
   }
+}
+
+/// Many small matrices: by a fleet, and by an optimizer each that is waited for once, as in the fleet.
+void fleets(Context& context, lc::Index n, int count, const Roof& roof, const std::map<std::string, double>& torch) {
+  const Copies<float> w(context, n, n, count), g(context, n, n, count);
+  std::vector<lc::Parameter<float>> params;
+  for (int i = 0; i < count; ++i) {
+    const auto gradient = g[i];
+    params.push_back({"w" + std::to_string(i), w[i], {gradient.data, n, n, gradient.row_stride, gradient.col_stride}});
+  }
+  const auto both = [&](const std::string& name, const auto& projector, double passes, double state) {
+    const lowrank::AdamW rule;
+    const lowrank::BackProject lift;
+    lc::Fleet fleet(context, params, projector, rule, lift);
+    using Alone = lc::Optimizer<float, std::remove_cvref_t<decltype(projector)>, lowrank::AdamW, lowrank::BackProject, Context>;
+    std::vector<Alone> alone;
+    for (const auto& p : params) alone.emplace_back(context, p.weight, projector, rule, lift);
+    const auto one_by_one = [&](int) {
+      for (std::size_t i = 0; i < alone.size(); ++i) {
+        alone[i].set({.lr = 1e-4});
+        alone[i].enqueue(params[i].weight, params[i].gradient, alone[i].due() ? lc::Refresh::Yes : lc::Refresh::No);
+      }
+      for (auto& optimizer : alone) optimizer.report();
+    };
+    const double floor = roof(count * (passes * double(n * n) * 4 + state), 0);
+    const std::string size = " " + std::to_string(count) + " of " + std::to_string(n) + "x" + std::to_string(n);
+    row(name + size + " fleet", median(context, 20, [&](int) { fleet.step(params, {.lr = 1e-4}); }), floor, torch);
+    row(name + size + " one by one", median(context, 20, one_by_one), floor, torch);
+  };
+  both("adamw", lowrank::Identity{}, 4, 16 * double(n * n));
+  both("galore r8", lowrank::Subspace{.rank = 8, .refresh_every = 0}, 3, 16.0 * 8 * double(n));
+  both("galore r64", lowrank::Subspace{.rank = 64, .refresh_every = 0}, 4, 16.0 * 64 * double(n));
 }
 
 }  // namespace
@@ -144,10 +180,30 @@ int main(int argc, char** argv) {
         steps<float>(context, name, m, n, subspace, lowrank::AdamW{}, lowrank::BackProject{}, 4, state, flops, roof, torch);
         steps<lc::Bf16>(context, name, m, n, subspace, lowrank::AdamW{}, lowrank::BackProject{}, 4, state, flops, roof, torch);
       }
+      // the two forms of a step of small rank: what lowrank::cuda::fused_pays() chooses between
+      for (const std::int64_t r : {8, 16, 32})
+        for (const auto form : {lc::Form::Fused, lc::Form::Composed}) {
+          const bool fused = form == lc::Form::Fused;
+          const std::string name = "galore" + shape + " r" + std::to_string(r) + (fused ? " fused" : " composed");
+          const double flops = 4 * size * double(r), state = 16 * double(r) * double(std::max(m, n));
+          const lowrank::Subspace subspace{.rank = r, .refresh_every = 0, .transport = lowrank::Transport::Keep};
+          steps<float>(context, name, m, n, subspace, lowrank::AdamW{}, lowrank::BackProject{}, fused ? 3 : 4, state, flops, roof, torch, form);
+          steps<lc::Bf16>(context, name, m, n, subspace, lowrank::AdamW{}, lowrank::BackProject{}, fused ? 3 : 4, state, flops, roof, torch, form);
+        }
+      // and the two routes between refreshes of a cosine basis: what transform_pays() chooses between
+      for (const std::int64_t r : {32, 128, 512})
+        for (const auto route : {lowrank::DctRoute::Fast, lowrank::DctRoute::Selected}) {
+          const bool fast = route == lowrank::DctRoute::Fast;
+          const std::string name = "dct_adamw" + shape + " r" + std::to_string(r) + (fast ? " fast" : " selected");
+          const lowrank::Dct dct{.rank = r, .refresh_every = 1 << 30, .phase = 0, .route = route};
+          steps<float>(context, name, m, n, dct, lowrank::AdamW{}, lowrank::BackProject{}, fast ? 5 : 4, 0, fast ? 0 : 4 * size * double(r), roof, torch, lc::Form::Composed);
+        }
       steps<float>(context, "dct_adamw" + shape + " r128", m, n, lowrank::Dct{.rank = 128}, lowrank::AdamW{}, lowrank::BackProject{}, 5, 0, 2 * size * 128, roof, torch);
       steps<float>(context, "fira" + shape + " r128", m, n, lowrank::Subspace{.rank = 128, .refresh_every = 0}, lowrank::AdamW{}, lowrank::Residual{}, 7, 0, 4 * size * 128, roof, torch);
       steps<float>(context, "apollo" + shape + " r128", m, n, lowrank::Gaussian{.rank = 128, .refresh_every = 0}, lowrank::AdamW{}, lowrank::ChannelScale{}, 5, 0, 2 * size * 128, roof, torch);
     }
+    fleets(context, 512, 48, roof, torch);
+    fleets(context, 1024, 48, roof, torch);
   }
   cudaStreamDestroy(stream);
 }

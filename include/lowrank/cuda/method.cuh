@@ -7,7 +7,7 @@
 //   visit(f)                                  what is kept between steps
 #pragma once
 
-#include <lowrank/cuda/dct.cuh>
+#include <lowrank/cuda/dct_rows.cuh>
 #include <lowrank/cuda/orth.cuh>
 #include <lowrank/cuda/polar.cuh>
 #include <lowrank/cuda/projector.cuh>

@@ -18,6 +18,7 @@
 
 #include <lowrank/cuda/canonical.cuh>
 #include <lowrank/cuda/dct_projector.cuh>
+#include <lowrank/cuda/fused.cuh>
 #include <lowrank/cuda/gaussian.cuh>
 #include <lowrank/cuda/method.cuh>
 #include <lowrank/cuda/subspace.cuh>
@@ -48,6 +49,8 @@ class Optimizer {
   static_assert(!feeds_back || std::is_same_v<P, Dct>, "on a device errors are fed back as cosine coefficients: use Dct{}");
   /// A rule with a kernel of its own instead of an element function.
   static constexpr bool by_kernel = requires(RuleState<R, S, B> rule, S* x, Control<S>* c) { rule.kernel(x, x, c); };
+  /// Whether there is a form of the step that is fused (fused.cuh).
+  static constexpr bool fusible = projected && !coupled && !orthogonal && !by_kernel && std::is_same_v<L, BackProject>;
   static_assert(!orthogonal || !LiftState<L, S>::limits, "an orthogonal direction has no columns to measure: use BackProject{}");
   static_assert(projected || std::is_same_v<L, BackProject>, "Identity keeps the whole gradient: there is nothing to scale; use BackProject{}");
   struct Nothing {
@@ -159,6 +162,9 @@ class Optimizer {
   const R& rule() const { return rule_.options(); }
   const L& lift() const { return lift_.options(); }
 
+  /// How steps between refreshes are taken from now on, where there is a choice. A graph keeps the form it was captured with.
+  void form(Form form) { form_ = form; }
+
   Index rows() const { return shape_.rows; }
   Index cols() const { return shape_.cols; }
   /// Whether the user's matrix is transposed into the canonical d x k that the state is laid out for.
@@ -232,6 +238,7 @@ class Optimizer {
   struct Pieces {
     Squares gradient, core_squares, previous_squares;
     S *core, *direction, *phi, *panel;
+    S* chunks = nullptr;
     double* norms;
     Moving<S> moving;
     Polar<S> polar;
@@ -245,6 +252,7 @@ class Optimizer {
       phi = arena.take<S>(k);
       norms = arena.take<double>(k);
       panel = arena.take<S>(d * Intake<S, S, B>::panel_columns(d, k));
+      if (fusible && r <= largest_fused_rank) chunks = arena.take<S>(r * k * ColumnSquares<S, S>::chunks(d));
       if (o.projector().transport == Transport::Rotate) moving = Moving<S>(arena, r, k);
       if (orthogonal) polar = Polar<S>(arena, r, k);
       projection = typename Projector::Work(arena, o.projector_);
@@ -332,25 +340,30 @@ class Optimizer {
     Pieces p(arena, *this);
     Control<S>* c = control_.data();
     const Index r = rank_of(), k = shape_.k();
+    if constexpr (fusible)
+      if (!refreshing && !fast() && r <= largest_fused_rank && (form_ == Form::Fused || (form_ == Form::Auto && fused_pays(shape_.d(), k, r, sizeof(S), sizeof(T), sizeof(U)))))
+        return run_fused(p, w, g);
     const Intake<S, U, B> a{*backend_, g, c, p.panel};
     Plan plan{.refreshing = refreshing, .warm = Projector::warm(kept_), .declines = Projector::declines, .compares = Projector::compares,
               .reset = projector().transport == Transport::Reset};
-    if constexpr (requires { projector().refresh_on_drift; }) plan.threshold = projector().refresh_on_drift;
+    plan.threshold = drift();
 
+    constexpr bool takes = requires { projector_.core(*backend_, p.projection, p.core, c); };
+    const bool transforms = feeds_back || (!refreshing && fast());  // otherwise a refresh does
+    if constexpr (takes)
+      if (transforms) projector_.transform(*backend_, a, p.projection, c, error_.data());
     if constexpr (feeds_back) {  // A = G + E is known by its coefficients only; the transform is orthonormal
-      projector_.transform(*backend_, a, p.projection, c, error_.data());
       p.gradient.template operator()<S, S>(*backend_, View<const S>{p.projection.spectrum, shape_.d(), k, 1, shape_.d()});
       if (refreshing) projector_.choose(*backend_, p.projection);
     } else {
       p.gradient.template operator()<S, U>(*backend_, g, c);
       if (refreshing) projector_.refresh(*backend_, a, p.projection, c, plan.warm);
     }
-    if (!refreshing) projector_.prepare(*backend_, p.projection, c);
-    constexpr bool takes = requires { projector_.core(*backend_, p.projection, p.core, c); };
-    if constexpr (takes) {
-      if (refreshing || feeds_back) projector_.core(*backend_, p.projection, p.core, c, refreshing);
-      else a.down(projector_.basis(p.projection), r, p.core);
+    if (!refreshing && !transforms) projector_.prepare(*backend_, p.projection, c);
+    if (takes && (refreshing || transforms)) {
+      if constexpr (takes) projector_.core(*backend_, p.projection, p.core, c, refreshing);
     } else {
+      if (!refreshing) draw(p);
       a.down(refreshing ? p.projection.candidate : projector_.basis(p.projection), r, p.core);
     }
     p.core_squares.template operator()<S, S>(*backend_, View<const S>{p.core, r, k, 1, r});
@@ -382,7 +395,39 @@ class Optimizer {
     if constexpr (LiftState<L, S>::limits)
       go(Limit<S, decltype(lift_.rule())>{lift_.rule(), {p.gradient.column, p.core_squares.column, norms}, k, p.phi, c});
     if constexpr (std::is_same_v<L, Residual>) go(Coefficients<S>{p.core, p.phi, p.direction, r, k, S(lift().scale), c});
+    if constexpr (takes && LiftState<L, S>::uses_projection) {
+      if constexpr (!LiftState<L, S>::uses_gradient)
+        if (fast()) return write_transformed(*backend_, projector_, p.projection, p.direction, S(lift_.scale()), p.panel, weight(w), c);
+      if (refreshing || transforms) draw(p);
+    }
     write<L, S>(*backend_, lift_, projector_.basis(p.projection), p.direction, r, p.phi, p.panel, weight(w), g, c);
+  }
+  /// Whether a transform stands in for products with the basis.
+  bool fast() const {
+    if constexpr (requires { projector_.fast(); }) return projector_.fast();
+    else return false;
+  }
+  /// The basis, where it is only drawn for a product.
+  void draw(Pieces& p) {
+    if constexpr (requires { projector_.draw(*backend_, p.projection); }) projector_.draw(*backend_, p.projection);
+  }
+
+  /// Between refreshes, with one pass over the gradient and one over the weight.
+  template <class T, class U>
+  void run_fused(Pieces& p, const View<T>& w, const View<const U>& g) {
+    Control<S>* c = control_.data();
+    const Index r = rank_of(), k = shape_.k();
+    projector_.prepare(*backend_, p.projection, c);
+    draw(p);
+    const S* basis = projector_.basis(p.projection);
+    project_small(*backend_, g, basis, r, p.chunks, p.gradient, p.core, static_cast<const Control<S>*>(c));
+    p.core_squares.template operator()<S, S>(*backend_, View<const S>{p.core, r, k, 1, r});
+    decide(p.gradient.column, p.core_squares.column, nullptr, {.threshold = drift()});
+    go(RuleAndLift<S, T, decltype(rule_.element())>{rule_.element(), p.core, basis, r, weight(w), S(lift_.scale()), c});
+  }
+  double drift() const {
+    if constexpr (requires { projector().refresh_on_drift; }) return projector().refresh_on_drift;
+    else return 0;
   }
 
   B* backend_;
@@ -394,6 +439,7 @@ class Optimizer {
   Array<S, B> error_;               // d x k, where it is fed back
   typename Control<S>::Kept kept_;  // as of the last report
   bool known_norm_ = false;
+  Form form_ = Form::Auto;
 };
 
 template <class B, class T, class P, class R>
