@@ -58,40 +58,27 @@ struct Trace {
 /// out[i] uniform on (-bound, bound), element i of a stream: the CPU's first values.
 template <class S>
 struct FillUniform {
-  static constexpr int threads = 256;
   S* out;
   Index n;
   double bound;
   std::uint64_t seed, stream;
 
-  Grid grid() const { return {ceil_div(n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i >= n) return;
-      const std::uint32_t word = random_block(seed, stream, std::uint64_t(i / 4)).word[i % 4];
-      out[i] = S(bound * ((double(word) + 0.5) * 0x1p-31 - 1));
-    });
+  LOWRANK_HOST_DEVICE Index size() const { return n; }
+  LOWRANK_DEVICE void operator()(Index i) const {
+    const std::uint32_t word = random_block(seed, stream, std::uint64_t(i / 4)).word[i % 4];
+    out[i] = S(bound * ((double(word) + 0.5) * 0x1p-31 - 1));
   }
 };
 
 /// A contiguous m x n array <- lines of `length` numbers, `ld` apart.
 template <class S>
 struct CopyLines {
-  static constexpr int threads = 256;
   const S* from;
   S* out;
   Index length, lines, ld;
 
-  Grid grid() const { return {ceil_div(length * lines, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t;
-      if (e < length * lines) out[e] = from[e % length + e / length * ld];
-    });
-  }
+  LOWRANK_HOST_DEVICE Index size() const { return length * lines; }
+  LOWRANK_DEVICE void operator()(Index e) const { out[e] = from[e % length + e / length * ld]; }
 };
 
 namespace detail {

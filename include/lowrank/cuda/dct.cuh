@@ -40,18 +40,11 @@ struct Factors {
 /// table[t] = cos(pi t / 2n), t < 4n.
 template <class S>
 struct CosineTable {
-  static constexpr int threads = 256;
   S* table;
   Index n;
 
-  Grid grid() const { return {ceil_div(4 * n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i < 4 * n) table[i] = S(std::cos(3.14159265358979323846 * double(i) / double(2 * n)));
-    });
-  }
+  LOWRANK_HOST_DEVICE Index size() const { return 4 * n; }
+  LOWRANK_DEVICE void operator()(Index i) const { table[i] = S(std::cos(3.14159265358979323846 * double(i) / double(2 * n))); }
 };
 
 /// For every pair of columns (j, j+1) of the source: out(i, j, coefficient), out being a sink.

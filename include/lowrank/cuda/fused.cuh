@@ -95,21 +95,15 @@ struct ProjectSmall {
 /// out[i] = the chunks' sums, in order.
 template <class S>
 struct ChunkTotals {
-  static constexpr int threads = 256;
   const S* partial;
   Index n, chunks;
   S* out;
 
-  Grid grid() const { return {ceil_div(n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i >= n) return;
-      S sum = 0;
-      for (Index c = 0; c < chunks; ++c) sum += partial[c * n + i];
-      out[i] = sum;
-    });
+  LOWRANK_HOST_DEVICE Index size() const { return n; }
+  LOWRANK_DEVICE void operator()(Index i) const {
+    S sum = 0;
+    for (Index c = 0; c < chunks; ++c) sum += partial[c * n + i];
+    out[i] = sum;
   }
 };
 

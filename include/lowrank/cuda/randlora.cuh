@@ -49,7 +49,7 @@ struct RandFactor {
   Pairing pairing;
   Index down, across;
 
-  Index rows() const { return r * K; }
+  LOWRANK_HOST_DEVICE Index rows() const { return r * K; }
   LOWRANK_HOST_DEVICE Index row(Index k, Index b) const { return pairing == Pairing::Peft ? k * K + b : b * r + k; }
   LOWRANK_HOST_DEVICE Index k_of(Index j) const { return pairing == Pairing::Peft ? j / K : j % r; }
   LOWRANK_HOST_DEVICE Index b_of(Index j) const { return pairing == Pairing::Peft ? j % K : j / r; }
@@ -58,19 +58,14 @@ struct RandFactor {
 /// Q, entry by entry.
 template <class S>
 struct DrawFactor {
-  static constexpr int threads = 256;
   RandFactor<S> q;
   S* out;
 
-  Grid grid() const { return {ceil_div(q.rows() * q.d, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t, R = q.r * q.K;
-      if (e >= R * q.d) return;
-      const Index j = q.down == 1 ? e % R : e / q.d, i = q.down == 1 ? e / R : e % q.d, k = q.k_of(j), b = q.b_of(j);
-      out[j * q.down + i * q.across] = q.lambda[k + b * q.r] * q.gamma[b + i * q.K] * q.A[i + k * q.ld];
-    });
+  LOWRANK_HOST_DEVICE Index size() const { return q.rows() * q.d; }
+  LOWRANK_DEVICE void operator()(Index e) const {
+    const Index R = q.r * q.K;
+    const Index j = q.down == 1 ? e % R : e / q.d, i = q.down == 1 ? e / R : e % q.d, k = q.k_of(j), b = q.b_of(j);
+    out[j * q.down + i * q.across] = q.lambda[k + b * q.r] * q.gamma[b + i * q.K] * q.A[i + k * q.ld];
   }
 };
 
@@ -102,22 +97,16 @@ struct LambdaGradient {
 /// dgamma_bi += sum_k dQ_ji lambda_kb A_ki.
 template <class S>
 struct GammaGradient {
-  static constexpr int threads = 256;
   RandFactor<S> q;
   const S* dq;
   S* out;
 
-  Grid grid() const { return {ceil_div(q.K * q.d, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t;
-      if (e >= q.K * q.d) return;
-      const Index b = e % q.K, i = e / q.K;
-      double sum = 0;
-      for (Index k = 0; k < q.r; ++k) sum += double(dq[q.row(k, b) * q.down + i * q.across]) * double(q.lambda[k + b * q.r]) * double(q.A[i + k * q.ld]);
-      out[e] += S(sum);
-    });
+  LOWRANK_HOST_DEVICE Index size() const { return q.K * q.d; }
+  LOWRANK_DEVICE void operator()(Index e) const {
+    const Index b = e % q.K, i = e / q.K;
+    double sum = 0;
+    for (Index k = 0; k < q.r; ++k) sum += double(dq[q.row(k, b) * q.down + i * q.across]) * double(q.lambda[k + b * q.r]) * double(q.A[i + k * q.ld]);
+    out[e] += S(sum);
   }
 };
 
