@@ -6,6 +6,7 @@
 // bytes / (measured copy bandwidth) and flops / (measured rate of a large product in fp32); bytes count each array once per pass. Gradients
 // have singular values that fall as i^-1/2, the same in every copy, and a tenth of noise, another in each. Last come the targets, each with
 // what was measured and whether it is met; the program ends with 1 if one is missed.
+// Where a header chooses between two ways by a model, both have a row; a fleet's rows include what the host does, and the wait.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include <lowrank/cuda/context.cuh>
+#include <lowrank/cuda/fleet.cuh>
 #include <lowrank/cuda/recipes.cuh>
 
 namespace lc = lowrank::cuda;
@@ -197,23 +199,59 @@ class Report {
 
 /// A step of an m x n weight and gradient of T; bytes: of `passes` of those, and `state`.
 template <class T, class P, class R, class L>
-void steps(Context& context, const std::string& what, lc::Index m, lc::Index n, const lowrank::Recipe<P, R, L>& recipe, double passes, double state, double flops, Report& report) {
+void steps(Context& context, const std::string& what, lc::Index m, lc::Index n, const lowrank::Recipe<P, R, L>& recipe, double passes, double state, double flops, Report& report,
+           lc::Form form = lc::Form::Auto) {
   const int count = int(std::max<lc::Index>(2, (lc::Index(256) << 20) / (m * n * lc::Index(sizeof(T)))));
   const std::string name = what + (sizeof(T) == 2 ? " bf16" : " fp32");
   const double size = double(m) * double(n) * sizeof(T);
   const Copies<T> w(context, m, n, count), g(context, m, n, count, Values::Spectrum);
   auto opt = recipe(context, w[0]);
+  opt.form(form);
   opt.step(w[0], g[0], {.lr = 1e-4});
   opt.step(w[1], g[1], {.lr = 1e-4});
-  const bool always = std::is_same_v<P, lowrank::Dct>;
+  bool always = false;
+  if constexpr (std::is_same_v<P, lowrank::Dct>) always = recipe.projector.refresh_every == 1;
   const double time = median(context, 30, [&](int i) { opt.enqueue(w[i], g[i], always ? lc::Refresh::Yes : lc::Refresh::No); });
   report.row(name, time, passes * size + state, flops);
   if constexpr (std::is_same_v<P, lowrank::Subspace> && std::is_same_v<L, lowrank::BackProject>) {
+    if (form != lc::Form::Auto) return;
     int last = 0;
     const double refreshed = median(context, 10, [&](int i) { opt.enqueue(w[i], g[i], lc::Refresh::Yes), last = i; });
     report.row(name + " refresh", refreshed - time, 2 * size, 2 * flops);
     report.captured(name + " refresh", opt.report().captured / exact_energy(context, g[last], recipe.projector.rank));
   }
+}
+
+/// Many small matrices: by a fleet, and by an optimizer each that is waited for once, as in the fleet.
+void fleets(Context& context, lc::Index n, int count, Report& report) {
+  const Copies<float> w(context, n, n, count), g(context, n, n, count);
+  std::vector<lc::Parameter<float>> params;
+  for (int i = 0; i < count; ++i) {
+    const auto gradient = g[i];
+    params.push_back({"w" + std::to_string(i), w[i], {gradient.data, n, n, gradient.row_stride, gradient.col_stride}});
+  }
+  const auto both = [&](const std::string& name, const auto& projector, double passes, double state) {
+    const lowrank::AdamW rule;
+    const lowrank::BackProject lift;
+    lc::Fleet fleet(context, params, projector, rule, lift);
+    using Alone = lc::Optimizer<float, std::remove_cvref_t<decltype(projector)>, lowrank::AdamW, lowrank::BackProject, Context>;
+    std::vector<Alone> alone;
+    for (const auto& p : params) alone.emplace_back(context, p.weight, projector, rule, lift);
+    const auto one_by_one = [&](int) {
+      for (std::size_t i = 0; i < alone.size(); ++i) {
+        alone[i].set({.lr = 1e-4});
+        alone[i].enqueue(params[i].weight, params[i].gradient, alone[i].due() ? lc::Refresh::Yes : lc::Refresh::No);
+      }
+      for (auto& optimizer : alone) optimizer.report();
+    };
+    const double bytes = count * (passes * double(n * n) * 4 + state);
+    const std::string size = " " + std::to_string(count) + " of " + std::to_string(n) + "x" + std::to_string(n);
+    report.row("fleet " + name + size, median(context, 20, [&](int) { fleet.step(params, {.lr = 1e-4}); }), bytes, 0);
+    report.row("one by one " + name + size, median(context, 20, one_by_one), bytes, 0);
+  };
+  both("adamw", lowrank::Identity{}, 4, 16 * double(n * n));
+  both("galore r8", lowrank::Subspace{.rank = 8, .refresh_every = 0}, 3, 16.0 * 8 * double(n));
+  both("galore r64", lowrank::Subspace{.rank = 64, .refresh_every = 0}, 4, 16.0 * 64 * double(n));
 }
 
 }  // namespace
@@ -262,7 +300,28 @@ int main(int argc, char** argv) {
       steps<float>(context, "dct_adamw" + shape + " r128", m, n, lowrank::dct_adamw({.rank = 128}), 5, 0, flops, report);
       steps<float>(context, "fira" + shape + " r128", m, n, lowrank::fira({.rank = 128, .refresh_every = 0}), 7, 0, 2 * flops, report);
       steps<float>(context, "apollo" + shape + " r128", m, n, lowrank::apollo({.rank = 128, .refresh_every = 0}), 5, 0, flops, report);
+      // the two forms of a step of small rank: what lowrank::cuda::fused_pays() chooses between
+      for (const std::int64_t r : {8, 16, 32})
+        for (const auto form : {lc::Form::Fused, lc::Form::Composed}) {
+          const bool fused = form == lc::Form::Fused;
+          const std::string name = (fused ? "fused galore" : "composed galore") + shape + " r" + std::to_string(r);
+          const double products = 4 * size * double(r), state = 16 * double(r) * double(std::max(m, n));
+          const auto galore = lowrank::galore({.rank = r, .refresh_every = 0, .scale = 1});
+          steps<float>(context, name, m, n, galore, fused ? 3 : 4, state, products, report, form);
+          steps<lc::Bf16>(context, name, m, n, galore, fused ? 3 : 4, state, products, report, form);
+        }
+      // and the two routes between refreshes of a cosine basis: what transform_pays() chooses between
+      for (const std::int64_t r : {32, 128, 512})
+        for (const auto route : {lowrank::DctRoute::Fast, lowrank::DctRoute::Selected}) {
+          const bool fast = route == lowrank::DctRoute::Fast;
+          const lowrank::Recipe<lowrank::Dct, lowrank::AdamW, lowrank::BackProject> seldom{
+              {.rank = r, .refresh_every = 1 << 30, .phase = 0, .route = route}, {}, {}};
+          steps<float>(context, (fast ? "fast dct" : "selected dct") + shape + " r" + std::to_string(r), m, n, seldom, fast ? 5 : 4, 0,
+                       fast ? 0 : 4 * size * double(r), report, lc::Form::Composed);
+        }
     }
+    fleets(context, 512, 48, report);
+    fleets(context, 1024, 48, report);
     met = report.targets();
   }
   cudaStreamDestroy(stream);
