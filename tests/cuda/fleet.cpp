@@ -132,7 +132,9 @@ TEST_CASE("A fleet says what is wrong and touches nothing", "[cuda]") {
   auto params = model.parameters();
   lc::Fleet fleet(machine, params, lowrank::Subspace{.rank = 3, .refresh_every = 4}, lowrank::AdamW{}, lowrank::BackProject{});
   CHECK(fleet.workspace_bytes() == std::max(4 * ((fleet[0].workspace_bytes() + 255) / 256 * 256), 2 * ((fleet[1].workspace_bytes() + 255) / 256 * 256)));
+  CHECK(machine.workspace_bytes() == fleet.workspace_bytes());
   fleet.step(params, {.lr = 0.01});
+  CHECK(machine.workspace_bytes() == fleet.workspace_bytes());
   const auto before = model.w[0].memory;
   auto bad = params;
   bad[3].gradient = bad[0].gradient;

@@ -2,7 +2,7 @@
 // the backend below for what they ask alike once: one kernel runs over the blocks of all, one product becomes a batched one.
 //
 //   Batching<B> together(backend);
-//   for (auto& opt : of_one_shape) together.begin(slot_bytes), opt.set(step), opt.enqueue(w, g, refresh);
+//   for (auto& opt : of_one_shape) together.begin(slot_bytes, count), opt.set(step), opt.enqueue(w, g, refresh);
 //   together.flush();
 //
 // Every matrix has its own slot of the workspace and its own Control, so each keeps its own decision, and every kernel does the
@@ -66,10 +66,10 @@ class Batching {
 
   B& backend() const { return *backend_; }
 
-  /// What follows is recorded, as the next matrix of a batch whose steps take this much workspace each.
-  void begin(std::size_t slot_bytes) {
+  /// What follows is recorded, as the next matrix of a batch of at most so many whose steps take this much workspace each.
+  void begin(std::size_t slot_bytes, std::size_t matrices) {
     slot_bytes_ = rounded(slot_bytes);
-    if (members_ == 0) workspace_ = static_cast<unsigned char*>(backend_->workspace(slot_bytes_ * capacity_of(slot_bytes)));
+    if (members_ == 0) workspace_ = static_cast<unsigned char*>(backend_->workspace(workspace_bytes(slot_bytes, matrices)));
     recording_ = &tapes_[members_++];
   }
   int members() const { return members_; }

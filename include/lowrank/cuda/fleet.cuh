@@ -73,7 +73,7 @@ class Fleet {
           Member& member = optimizers_[i];
           if (parameters[i].lr_scale == 0 || member.due() != (refresh == Refresh::Yes)) continue;
           if (std::size_t(machine_->members()) == most) machine_->flush();
-          machine_->begin(bytes);
+          machine_->begin(bytes, members.size());
           member.set(share(step, i, parameters[i].lr_scale));
           member.enqueue(parameters[i].weight, parameters[i].gradient, refresh);
           member.tell(told_.data() + i);
