@@ -115,11 +115,13 @@ class OneDnnBf16 {
     dnnl::memory::desc desc() const {
       return {{rows, cols}, type, by_rows ? dnnl::memory::format_tag::ab : dnnl::memory::format_tag::ba};
     }
+    Operand transposed() const { return {cols, rows, !by_rows, type, data}; }
     dnnl::memory memory(const dnnl::engine& engine) const { return {desc(), engine, const_cast<void*>(data)}; }
   };
 
-  /// C = A B or C + A B; the primitive is made once.
+  /// C = A B or C + A B; the primitive is made once. A result in columns is the transposed product, or oneDNN takes its slow reference.
   void run(dnnl::matmul& primitive, const Operand& a, const Operand& b, const Operand& c, bool add) {
+    if (!c.by_rows) return run(primitive, b.transposed(), a.transposed(), c.transposed(), add);
     if (!primitive) {
       dnnl::primitive_attr attributes;
       dnnl::post_ops sum;

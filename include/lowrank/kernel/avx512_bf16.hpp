@@ -1,6 +1,7 @@
 // Avx512Bf16: Avx512, and bf16 numbers multiplied two by two by one instruction (AVX-512 BF16: Cooper Lake, Sapphire Rapids,
-// Zen 4 and later). On Zen 4 that is twice the rate of floats; on Emerald Rapids half of it, and Avx512, which widens the numbers, makes
-// the same bits in 0.9 of the time (bench/bf16.cpp): there it is the set to name. Everything that is not a product of bf16 numbers is Avx512's, to the bit. Empty where the compiler may not use them.
+// Zen 4 and later). Everything that is not a product of bf16 numbers is Avx512's, to the bit. Zen 4 gives it twice the rate of floats;
+// Emerald Rapids half of it, and there Avx512, which widens the numbers, makes the same bits in 0.9 of the time: name that set. Empty
+// where the compiler may not use the instruction.
 #pragma once
 
 #include <lowrank/kernel/codes.hpp>
