@@ -16,6 +16,18 @@ struct DotInstruction {
   static LOWRANK_INLINE Vec<float, 64> dot(Vec<Bf16Pair, 64> a, Vec<Bf16Pair, 64> b, Vec<float, 64> c) {
     return {(Vec<float, 64>::Raw)_mm512_dpbf16_ps((__m512)c.v, (__m512bh)a.v, (__m512bh)b.v)};
   }
+  /// WidenedPairs' but for numbers below 2^-126, which are rounded to zero.
+  template <class Order>
+  static LOWRANK_INLINE Vec<Bf16Pair, 64> paired(Vec<float, 64> x, Vec<float, 64> y) {
+    return shuffled<Order>((Halves)_mm512_cvtne2ps_pbh((__m512)y.v, (__m512)x.v), std::make_index_sequence<32>{});
+  }
+
+ private:
+  typedef std::uint16_t Halves __attribute__((vector_size(64)));
+  template <class Order, std::size_t... I>
+  static LOWRANK_INLINE Vec<Bf16Pair, 64> shuffled(Halves x, std::index_sequence<I...>) {
+    return {(Vec<Bf16Pair, 64>::Raw)__builtin_shufflevector(x, x, (I % 2 == 0 ? Order::first(I / 2) : Order::second(I / 2))...)};
+  }
 };
 
 struct Avx512Bf16 : Operations<64, DotInstruction>, Codes<64> {
