@@ -61,9 +61,10 @@ lowrank::Lora<float> make_lora(Index m, Index n, Index r) {
 void add_lora(Index m, Index n, Index r, Index N) {
   const auto make = [r](Index rows, Index cols) { return make_lora(rows, cols, r); };
   const std::string method = with_rank("lora", r);
-  add_ours(method, m, n, N, "auto", {}, make);
-  add_ours(method, m, n, N, "factored", factored, make);
-  add_ours(method, m, n, N, "composed", composed, make);
+  const Floor floor = floor_of(m, n, r, N, Base::Frozen);
+  add_ours(method, m, n, N, "auto", {}, floor, make);
+  add_ours(method, m, n, N, "factored", factored, floor, make);
+  add_ours(method, m, n, N, "composed", composed, floor, make);
   for (const int threads : thread_counts())
     for (const Direction d : {Direction::Forward, Direction::Backward})
       add(row(method, d, m, n, N, "eigen"), threads, [=]() -> Case {
@@ -91,8 +92,9 @@ lowrank::SlTrain<float> make_sltrain(Index m, Index n, Index r) {
 void add_sltrain(Index m, Index n, Index r, Index N) {
   const auto make = [r](Index rows, Index cols) { return make_sltrain(rows, cols, r); };
   const std::string method = with_rank("sltrain", r);
-  add_ours(method, m, n, N, "auto", {}, make);
-  add_ours(method, m, n, N, "composed", composed, make);
+  const Floor floor = floor_of(m, n, r, N, Base::None, double(make(m, n).support().entries()));
+  add_ours(method, m, n, N, "auto", {}, floor, make);
+  add_ours(method, m, n, N, "composed", composed, floor, make);
   for (const int threads : thread_counts())
     add(row(method, Direction::Backward, m, n, N, "materialised"), threads, [=]() -> Case {
       const auto ours = std::make_shared<Ours<lowrank::SlTrain<float>>>(Ours<lowrank::SlTrain<float>>{make_sltrain(m, n, r), Batch(m, n, N), {}});
@@ -119,9 +121,10 @@ void add_randlora(Index m, Index n, Index r, Index N) {
     return adapter;
   };
   const std::string method = with_rank("randlora", r);
-  add_ours(method, m, n, N, "auto", {}, make);
-  add_ours(method, m, n, N, "factored", factored, make);
-  add_ours(method, m, n, N, "composed", composed, make);
+  const Floor floor = floor_of(m, n, (std::min(m, n) + r - 1) / r * r, N, Base::Frozen);
+  add_ours(method, m, n, N, "auto", {}, floor, make);
+  add_ours(method, m, n, N, "factored", factored, floor, make);
+  add_ours(method, m, n, N, "composed", composed, floor, make);
 }
 
 void rows(bool large) {

@@ -103,8 +103,8 @@ struct NaiveLost {
 
 /// Rows of ours and of the peer that `naive(ours)` gives, which must compute the same.
 template <class Make, class Peer>
-void add_pair(const std::string& method, Index m, Index n, Index N, Make make, Peer naive) {
-  add_ours(method, m, n, N, "auto", {}, make);
+void add_pair(const std::string& method, Index m, Index n, Index N, const Floor& floor, Make make, Peer naive) {
+  add_ours(method, m, n, N, "auto", {}, floor, make);
   for (const int threads : thread_counts())
     for (const Direction d : {Direction::Forward, Direction::Backward})
       add(row(method, d, m, n, N, "eigen"), threads, [=]() -> Case {
@@ -131,13 +131,13 @@ void fill(B& buffer, float scale) {
 }
 
 void add_frozen(Index m, Index n, Index r, Index N) {
-  add_pair(with_rank("dora", r), m, n, N, [r](Index rows, Index cols) {
+  add_pair(with_rank("dora", r), m, n, N, floor_of(m, n, r, N, Base::Frozen), [r](Index rows, Index cols) {
     lowrank::Dora<float> dora(weight(rows, cols), {.rank = r, .alpha = double(r)});
     fill(dora.B().value, 0.1f);
     return dora;
   }, [](auto& a) { return NaiveDora{map(a.A().value), map(a.B().value), map(a.magnitude().value), 1}; });
 
-  add_pair(with_rank("vera", 16 * r), m, n, N, [r](Index rows, Index cols) {
+  add_pair(with_rank("vera", 16 * r), m, n, N, {}, [r](Index rows, Index cols) {
     lowrank::Vera<float> vera(rows, cols, std::make_shared<const lowrank::VeraBases<float>>(lowrank::VeraBases<float>::torch(16 * r, rows, cols)));
     fill(vera.lambda_b().value, 0.1f);
     return vera;
@@ -146,7 +146,7 @@ void add_frozen(Index m, Index n, Index r, Index N) {
     return Scaled{map(bases.A), map(bases.B), map(a.lambda_b().value), map(a.lambda_d().value), true, false, true};
   });
 
-  add_pair(with_rank("adalora", r), m, n, N, [r](Index rows, Index cols) {
+  add_pair(with_rank("adalora", r), m, n, N, floor_of(m, n, r, N, Base::Frozen), [r](Index rows, Index cols) {
     lowrank::AdaLora<float> ada(rows, cols, {.rank = r, .micro_batches = std::numeric_limits<Index>::max()});
     fill(ada.E().value, 0.1f);
     return ada;
@@ -155,15 +155,15 @@ void add_frozen(Index m, Index n, Index r, Index N) {
 
 void add_from_scratch(Index m, Index n, Index r, Index N) {
   const Index full = std::min(m, n);
-  add_pair(with_rank("low_rank", r), m, n, N, [r](Index rows, Index cols) { return lowrank::LowRank<float>(rows, cols, {.rank = r}); },
+  add_pair(with_rank("low_rank", r), m, n, N, floor_of(m, n, r, N, Base::None), [r](Index rows, Index cols) { return lowrank::LowRank<float>(rows, cols, {.rank = r}); },
            [=](auto& a) { return Scaled{map(a.A().value), map(a.B().value), ones(m), ones(r), false, true, false}; });
-  add_pair(with_rank("lost", r), m, n, N, [r](Index rows, Index cols) { return lowrank::Lost<float>(weight(rows, cols), {.rank = r}); },
+  add_pair(with_rank("lost", r), m, n, N, floor_of(m, n, r, N, Base::None, double(m) * std::floor(0.05 * double(n))), [r](Index rows, Index cols) { return lowrank::Lost<float>(weight(rows, cols), {.rank = r}); },
            [](auto& a) {
              std::vector<Index> columns(a.columns().data(), a.columns().data() + a.columns().size());
              return NaiveLost{map(a.A().value), map(a.B().value), map(a.dense().value), columns, float(a.options().mix)};
            });
-  add_ours(with_rank("sst", r), m, n, N, "auto", {}, [r](Index rows, Index cols) { return lowrank::Sst<float>(weight(rows, cols), {.rank = r}); });
-  add_pair("maestro", m, n, N, [](Index rows, Index cols) { return lowrank::Maestro<float>(weight(rows, cols)); },
+  add_ours(with_rank("sst", r), m, n, N, "auto", {}, {}, [r](Index rows, Index cols) { return lowrank::Sst<float>(weight(rows, cols), {.rank = r}); });
+  add_pair("maestro", m, n, N, floor_of(m, n, full, N, Base::None), [](Index rows, Index cols) { return lowrank::Maestro<float>(weight(rows, cols)); },
            [=](auto& a) { return Scaled{map(a.F().value), map(a.C().value), ones(m), ones(full), false, true, false}; });
 }
 

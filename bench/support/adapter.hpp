@@ -7,6 +7,7 @@
 #include <bench/support/roofline.hpp>
 
 #include <lowrank/adapter/adapter.hpp>
+#include <lowrank/options/path.hpp>
 
 namespace bench {
 namespace {
@@ -56,6 +57,25 @@ struct Ours {
   }
 };
 
+/// The least work of the two passes.
+struct Floor {
+  Work forward, backward;
+};
+
+enum class Base { None, Frozen };
+/// By the cost rule (options/path.hpp): the cheapest order of products of rank r, beside the product with a frozen weight in each
+/// pass, and two operations for each of `others` numbers a sample (a sparse or a dense part; its gradient as many again). What is
+/// read once: the weight, X, dY; what is written: Y, dX.
+inline Floor floor_of(Index m, Index n, Index r, Index N, Base base, double others = 0) {
+  const lowrank::Work w{m, n, r, N};
+  const bool frozen = base == Base::Frozen;
+  const lowrank::Path path = frozen ? lowrank::choose(w, {}) : lowrank::short_of_weight({});
+  const double beside = 2 * double(N) * (others + (frozen ? double(m) * double(n) : 0));
+  const double weight = frozen ? 4 * double(m) * double(n) : 0, in = 4 * double(n) * double(N), out = 4 * double(m) * double(N);
+  return {{lowrank::forward_flops(w, path.forward) + beside, weight + in, out},
+          {lowrank::backward_flops(w, path.backward, path.gradient, path.forward) + beside + 2 * double(N) * others, weight + in + out, in}};
+}
+
 enum class Direction { Forward, Backward };
 const char* name_of(Direction d) { return d == Direction::Forward ? "forward" : "backward"; }
 
@@ -65,7 +85,7 @@ std::string row(const std::string& method, Direction d, Index m, Index n, Index 
 
 /// make() gives a fresh adapter of values that are not zero. The forward pass is run once before a backward row.
 template <class Make>
-void add_ours(const std::string& method, Index m, Index n, Index N, const char* who, const Path& path, Make make) {
+void add_ours(const std::string& method, Index m, Index n, Index N, const char* who, const Path& path, const Floor& floor, Make make) {
   for (const int threads : thread_counts())
     for (const Direction d : {Direction::Forward, Direction::Backward})
       add(row(method, d, m, n, N, who), threads, [=]() -> Case {
@@ -73,7 +93,8 @@ void add_ours(const std::string& method, Index m, Index n, Index N, const char* 
         const auto x = std::make_shared<Ours<A>>(Ours<A>{make(m, n), Batch(m, n, N), path});
         x->forward();
         x->backward();
-        return {[=] { d == Direction::Forward ? x->forward() : x->backward(); }, {}, x->counters()};
+        return {[=] { d == Direction::Forward ? x->forward() : x->backward(); },
+                d == Direction::Forward ? floor.forward : floor.backward, x->counters()};
       });
 }
 

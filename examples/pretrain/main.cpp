@@ -3,6 +3,7 @@
 //   pretrain                                    AdamW, GaLore, Fira and DCT-AdamW on Eigen's own headers, a few minutes
 //   pretrain --method apollo --corpus ~/notes   one recipe on text of yours
 //   pretrain --resume                           goes on where an interrupted run stopped, to the same bits
+//   pretrain_cuda --method galore               the same with the optimizer's steps on a GPU; either goes on with the other's folder
 //   pretrain --study                            the careful comparison: rates bracketed, three seeds (hours)
 #include <cstdio>
 #include <exception>

@@ -15,9 +15,4 @@ const std::vector<Method>& all_methods() {
   return methods;
 }
 
-std::unique_ptr<Trainer> make_trainer(const RunSpec& spec, const Settings& settings, Network& network) {
-  const Method& m = method(spec.method);
-  return m.recipe.make({m, spec, settings, network});
-}
-
 }  // namespace pretrain

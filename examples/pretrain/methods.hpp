@@ -1,6 +1,7 @@
 // Methods: the optimizers one can choose by name, with the rates that a study found best.
 #pragma once
 
+#include <any>
 #include <cmath>
 #include <optional>
 #include <stdexcept>  // std::invalid_argument
@@ -41,6 +42,7 @@ struct Recipe {
   bool has_rank, has_period, has_scale;
   Weights weights;
   std::unique_ptr<Trainer> (*make)(const Task&);
+  std::any (*tuned)(const Task&) = nullptr;  // the lowrank::Recipe itself, with the task's options; null where weights are replaced
 };
 
 /// Bytes kept for a matrix whose side of length d is projected to r <= d dimensions, k being the other side (counters

@@ -2,6 +2,7 @@
 // files include this, since each recipe is a type of its own.
 #pragma once
 
+#include <any>
 #include <charconv>  // std::to_chars
 #include <utility>   // std::move
 
@@ -29,7 +30,7 @@ inline std::vector<lowrank::Parameter<float>> parameters_of(const Task& task) {
 /// What an optimizer really has in its hands, sorted by what it is for.
 template <class Optimizer>
 void count(const Optimizer& optimizer, MemoryUse& use) {
-  optimizer.visit([&](const char* name, const auto& field) {
+  const auto add = [&](const char* name, const auto& field) {
     const std::string_view what = name;
     if constexpr (requires { field.bytes(); }) {
       const std::size_t held = field.data() == nullptr ? 0 : field.bytes();
@@ -39,15 +40,24 @@ void count(const Optimizer& optimizer, MemoryUse& use) {
     } else if (what == "limited_norm") {
       use.numbers += sizeof field;
     }
-  });
+  };
+  optimizer.visit(add);
+  if constexpr (requires { optimizer.visit_numbers(add); }) optimizer.visit_numbers(add);  // a device has them apart
 }
 
+/// Where steps are taken: this fleet's, or one of another machine with its face (device/fleet.hpp).
 template <class R>
+using CpuFleet = decltype(lowrank::Fleet(std::declval<const std::vector<lowrank::Parameter<float>>&>(), std::declval<lowrank::Group<R>>(),
+                                         lowrank::Group{lowrank::anything(), lowrank::adamw()}));
+
+template <class R, class Fleet = CpuFleet<R>>
 class FleetTrainer final : public Trainer {
  public:
-  FleetTrainer(const Task& task, const R& recipe)
+  /// machine: what the fleet's constructor wants before the parameters.
+  template <class... Machine>
+  FleetTrainer(const Task& task, const R& recipe, Machine&... machine)
       : params_(parameters_of(task)), lr_(task.spec.lr), state_(task.method.state),
-        fleet_(params_, lowrank::Group{lowrank::named("*.attn.*", "*.mlp.*"), recipe},
+        fleet_(machine..., params_, lowrank::Group{lowrank::named("*.attn.*", "*.mlp.*"), recipe},
                lowrank::Group{lowrank::anything(), lowrank::adamw()}),
         rebalance_every_(task.settings.rebalance_every), budget_(fleet_.state_bytes()) {
     if (rebalance_every_ > 0 && !adapts(recipe))
@@ -60,7 +70,8 @@ class FleetTrainer final : public Trainer {
     const auto report = fleet_.step(params_, {.lr = lr_ * factor,
                                               .grad_scale = clip > 0 ? lowrank::clip(norm, clip) : 1,
                                               .grad_norm = norm});
-    if (rebalance_every_ > 0 && steps() % rebalance_every_ == 0) fleet_.rebalance(budget_);
+    if constexpr (requires { fleet_.rebalance(budget_); })
+      if (rebalance_every_ > 0 && steps() % rebalance_every_ == 0) fleet_.rebalance(budget_);
     return {report.skipped, report.refreshed};
   }
 
@@ -102,8 +113,6 @@ class FleetTrainer final : public Trainer {
 
  private:
   using Params = std::vector<lowrank::Parameter<float>>;
-  using Fleet = decltype(lowrank::Fleet(std::declval<const Params&>(), std::declval<lowrank::Group<R>>(),
-                                        lowrank::Group{lowrank::anything(), lowrank::adamw()}));
   using Chosen = decltype(std::declval<const R&>()(std::declval<const lowrank::View<float>&>()));
 
   static bool adapts(const R& recipe) {
@@ -117,7 +126,7 @@ class FleetTrainer final : public Trainer {
   }
   template <class O>
   std::size_t formula(const O& o) const {
-    if constexpr (std::is_same_v<O, Chosen>) {
+    if constexpr (requires { requires std::is_same_v<typename O::Twin, Chosen>; } || std::is_same_v<O, Chosen>) {
       const Index d = o.transposed() ? o.cols() : o.rows();
       if constexpr (O::projected) return std::size_t(state_(d, o.rows() * o.cols() / d, o.rank()));
       else return std::size_t(state_(d, o.rows() * o.cols() / d, 0));
@@ -180,7 +189,8 @@ Recipe recipe(const Make& make) {
   return {rank, has_option(one, "refresh_every"), rank && has_option(one, "scale"), Weights::Dense,
           [](const Task& task) -> std::unique_ptr<Trainer> {
             return std::make_unique<FleetTrainer<R>>(task, tuned(Make{}(), task));
-          }};
+          },
+          [](const Task& task) -> std::any { return tuned(Make{}(), task); }};
 }
 
 /// n numbers in the state's scalar, or indices, which are as long.

@@ -82,12 +82,50 @@ TEST_CASE("dct_adamw on the device takes the CPU's steps", "[cuda]") {
         for (const auto transport : {lowrank::Transport::Rotate, lowrank::Transport::Keep, lowrank::Transport::Reset})
           for (const int every : {1, 3}) {
             INFO(c.rows << " x " << c.cols << ", transport " << int(transport) << ", every " << every);
-            const lowrank::Dct dct{.rank = 6, .refresh_every = every, .transport = transport, .basis = basis, .score = score};
+            const auto route = score == lowrank::Score::L1 ? lowrank::DctRoute::Fast : lowrank::DctRoute::Selected;
+            const lowrank::Dct dct{.rank = 6, .refresh_every = every, .transport = transport, .basis = basis, .score = score, .route = route};
             CHECK(difference<double, double>(c, dct, lowrank::AdamW{.weight_decay = 0.1}, lowrank::BackProject{}) < 1e-9);
             CHECK(difference<float, float>(c, dct, lowrank::AdamW{}, lowrank::BackProject{}) < 5e-3);
             CHECK(difference<double, double>(c, dct, lowrank::AdamW{}, lowrank::ErrorFeedback{}) < 1e-9);
             if (every == 3) CHECK(difference<double, double>(c, dct, lowrank::AdamW{}, lowrank::Residual{}) < 1e-9);
           }
+}
+
+TEST_CASE("Both routes of a cosine basis take the same steps", "[cuda]") {
+  const auto run = [](lowrank::DctRoute route, const auto& lift, bool by_rows, int& transforms, int& products) {
+    HostDevice machine(Schedule::Scattered);
+    Padded<double> w(23, 40, by_rows, 2), g(23, 40, true);
+    w.set(noise(23, 40, 3));
+    const lowrank::Dct dct{.rank = 5, .refresh_every = 3, .route = route};
+    lc::Optimizer opt(machine, w.device(), dct, lowrank::AdamW{.weight_decay = 0.1}, lift);
+    opt.form(lc::Form::Composed);
+    for (std::uint64_t t = 0; t < 8; ++t) {
+      g.set(gradient(23, 40, t));
+      if (t == 5) g(2, 2) = HUGE_VAL;
+      const auto before = w.memory;
+      machine.calls();
+      CHECK(opt.step(w.device(), g.device(), {.lr = 0.01}).skipped == (t == 5));
+      CHECK((before == w.memory) == (t == 5));
+      transforms = products = 0;
+      for (const std::string& call : machine.calls()) transforms += call.find("CosineTransform") != std::string::npos, products += call.rfind("gemm", 0) == 0;
+    }
+    return w.values();
+  };
+  for (const bool by_rows : {false, true}) {
+    int transforms = 0, products = 0;
+    const auto selected = run(lowrank::DctRoute::Selected, lowrank::BackProject{.scale = 0.5}, by_rows, transforms, products);
+    CHECK((transforms == 0 && products == 2));
+    const auto fast = run(lowrank::DctRoute::Fast, lowrank::BackProject{.scale = 0.5}, by_rows, transforms, products);
+    CHECK((transforms == 2 && products == 0));
+    CHECK((selected - fast).cwiseAbs().maxCoeff() < 1e-11);
+    const auto residual = run(lowrank::DctRoute::Selected, lowrank::Residual{}, by_rows, transforms, products);
+    CHECK((residual - run(lowrank::DctRoute::Fast, lowrank::Residual{}, by_rows, transforms, products)).cwiseAbs().maxCoeff() < 1e-11);
+    CHECK((transforms == 1 && products == 1));  // its way back is a product: it has the gradient beside it
+  }
+  // few coefficients are a product; those of a length with a large prime are one for long
+  CHECK_FALSE(lc::transform_pays(32, 4, lc::Factors(4096)));
+  CHECK(lc::transform_pays(512, 4, lc::Factors(4096)));
+  CHECK_FALSE(lc::transform_pays(512, 4, lc::Factors(11008)));
 }
 
 TEST_CASE("DCT-AdamW's reference vectors on the device's path", "[cuda][golden]") {

@@ -72,3 +72,13 @@ TEST_CASE("one recipe makes optimizers on either machine, and fleets", "[cuda]")
   alone.step(w.device(), g.device(), {.lr = 0.1});
   CHECK(w.memory == v.memory);
 }
+
+TEST_CASE("what a device does not have is refused in words", "[cuda]") {
+  HostDevice machine;
+  Padded<float> w(12, 30, true);
+  const auto says = [](const char* why) { return Catch::Matchers::ContainsSubstring(why); };
+  CHECK_THROWS_WITH(lc::galore_8bit(machine, w.device(), {.rank = 3, .transport = lowrank::Transport::Rotate}), says("Transport::Keep, or fp32 moments"));
+  CHECK_THROWS_WITH(lc::galore(machine, w.device(), {.rank = 3, .adapt = {.energy = 0.9}}), says("ranks adapt on the CPU only"));
+  CHECK_THROWS_WITH(lc::dct_adamw(machine, w.device(), {.rank = 3}, lowrank::ErrorFeedback{.storage = lowrank::Storage::Int8}), says("Storage::Full on a device"));
+  CHECK(machine.live() == 0);
+}

@@ -1,23 +1,11 @@
 // SLTrain on a device against the CPU library's, and its sparse kernels in any order of threads and blocks.
-#include <cuda/both.hpp>
+#include <cuda/adapter.hpp>
 #include <lowrank/adapter/sltrain.hpp>
 #include <lowrank/cuda/sltrain.cuh>
 
 using namespace support;
 
 namespace {
-
-template <class T>
-lc::View<const T> constant(Padded<T>& x) { return x.device(); }
-template <class S>
-Eigen::MatrixXd values(const lc::Array<S, HostDevice>& x) {
-  return Eigen::Map<const Eigen::Matrix<S, -1, -1>>(x.data(), x.rows(), x.cols()).template cast<double>();
-}
-template <class S>
-Eigen::MatrixXd values(const lr::Buffer<S>& x) {
-  return Eigen::Map<const Eigen::Matrix<S, -1, -1>>(x.data(), x.rows(), x.cols()).template cast<double>();
-}
-double difference(const Eigen::MatrixXd& a, const Eigen::MatrixXd& b) { return a.size() == 0 ? 0 : (a - b).cwiseAbs().maxCoeff() / b.cwiseAbs().maxCoeff(); }
 
 /// A support's flat indices.
 std::vector<std::int64_t> places(const lr::linalg::Support& s) {
@@ -56,9 +44,7 @@ Written<S> on_the_device(HostDevice& machine, const Shape& s, bool by_rows, bool
     if (pass == 0) allocations = machine.allocations();
   }
   CHECK(machine.allocations() == allocations);
-  for (Padded<S>* x : {&Y, &dX})
-    for (std::size_t i = 0; i < x->memory.size(); ++i)
-      if (lr::Index(i) % x->ld >= (x->row_major ? x->cols : x->rows)) CHECK(x->memory[i] == S(7));
+  check_padding(Y), check_padding(dX);
   Written<S> w{Y.values(), dX.values(), values(layer.A().gradient), values(layer.B().gradient), values(layer.values().gradient), {}};
   for (const Eigen::MatrixXd* x : {&w.Y, &w.dX, &w.dA, &w.dB, &w.dv})
     for (lr::Index i = 0; i < x->size(); ++i) w.bits.push_back(S(x->data()[i]));

@@ -35,7 +35,7 @@ TEMPLATE_TEST_CASE("sparse products are the dense ones, to the bit alike for ord
   using S = typename TestType::Scalar;
   using K = typename TestType::Kernel;
   struct Shape { Index m, n, count, tokens; };
-  for (const auto& [m, n, count, tokens] : {Shape{37, 70, 300, 333}, Shape{70, 37, 2590, 64}, Shape{5, 9, 0, 10}, Shape{1, 1, 1, 1},
+  for (const auto& [m, n, count, tokens] : {Shape{37, 70, 300, 333}, Shape{37, 1100, 900, 1290}, Shape{70, 37, 2590, 64}, Shape{5, 9, 0, 10}, Shape{1, 1, 1, 1},
                                             Shape{3, 66000, 500, 3}}) {
     const Support at = Support::random(m, n, count, 3, 0);
     REQUIRE(at.entries() == count);
@@ -52,8 +52,8 @@ TEMPLATE_TEST_CASE("sparse products are the dense ones, to the bit alike for ord
           CAPTURE(m, n, order == Order::Rows, offset);
           Placed<S> x(X, order, offset, 1), dy(dY, order, offset, 2), y(Y0, order, offset, 3), dx(dX0, order, offset, 1);
           std::vector<S> dv(std::size_t(count), S(1));
-          const Owned product([m = m, n = n](lowrank::Arena& arena) {
-            return SparseProduct<S, K>(arena, lowrank::detail::available_threads(), m, n);
+          const Owned product([m = m, n = n, count = count](lowrank::Arena& arena) {
+            return SparseProduct<S, K>(arena, lowrank::detail::available_threads(), m, n, count);
           });
           const Factor<S, K> fx(memory(x.view())), fdy(memory(dy.view()));
           product->multiply(at, v.data(), tokens, fx, memory(y.view()));

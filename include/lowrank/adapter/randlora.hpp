@@ -17,15 +17,6 @@
 
 namespace lowrank::inline LOWRANK_ABI {
 
-enum class Pairing { Peft, Paper };
-
-struct RandLoraOptions {
-  double alpha = 640;
-  double dropout = 0;
-  Pairing pairing = Pairing::Peft;
-  std::uint64_t seed = 0;  // of dropout
-};
-
 template <class S, class K = kernel::Best>
 class RandLora : public detail::AdapterDoor<RandLora<S, K>, S> {
  public:

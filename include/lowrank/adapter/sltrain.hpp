@@ -51,7 +51,7 @@ class SlTrain : public detail::LayerDoor<SlTrain<S, K>, S> {
   void write_weight(M&& W, Workspace& workspace) const {
     const Door door(who, rows(), cols());
     const auto out = door.out(W, rows(), cols(), "W");
-    const Layout room = detail::lay_out<Layout>(workspace, work(0), Path{.forward = Order::Composed});
+    const Layout room = detail::lay_out<Layout>(workspace, work(0), Path{.forward = Order::Composed}, support_.entries());
     compose(room);
     detail::write_dense(out.memory, rows(), cols(), room.factors.dense);
   }
@@ -61,7 +61,7 @@ class SlTrain : public detail::LayerDoor<SlTrain<S, K>, S> {
   std::size_t bytes() const { return A_.value.bytes() + B_.value.bytes() + values_.value.bytes() + support_.bytes(); }
   std::size_t workspace_bytes(Index samples, const Path& path = {}, int threads = detail::available_threads()) const {
     Arena count;
-    (void)Layout(count, threads, work(samples), short_of_weight(path));
+    (void)Layout(count, threads, work(samples), short_of_weight(path), support_.entries());
     return count.used();
   }
   void on_step(std::uint64_t, auto&&) {}
@@ -73,8 +73,8 @@ class SlTrain : public detail::LayerDoor<SlTrain<S, K>, S> {
   struct Layout {
     typename Branch::Layout factors;
     linalg::SparseProduct<S, K> sparse;
-    Layout(Arena& arena, int threads, const Work& w, const Path& path)
-        : factors(arena, threads, w, path), sparse(arena, threads, w.m, w.n) {}
+    Layout(Arena& arena, int threads, const Work& w, const Path& path, Index entries)
+        : factors(arena, threads, w, path), sparse(arena, threads, w.m, w.n, entries) {}
   };
 
   SlTrain(const SlTrainOptions& options, Index m, Index n, linalg::Support support)
@@ -110,7 +110,7 @@ class SlTrain : public detail::LayerDoor<SlTrain<S, K>, S> {
                    const Pass& pass) const {
     const Path path = short_of_weight(pass.path);
     const Branch b = branch(samples);
-    const Layout room = detail::lay_out<Layout>(workspace, b.work, path);
+    const Layout room = detail::lay_out<Layout>(workspace, b.work, path, support_.entries());
     S* H = trace.reserve(path.forward == Order::Composed ? 0 : rank() * samples);
     if (path.forward == Order::Composed) {
       compose(room);
@@ -127,7 +127,7 @@ class SlTrain : public detail::LayerDoor<SlTrain<S, K>, S> {
   void run_backward(const Factor& X, const Factor& dY, const detail::Output& dX, const Trace<S>& trace, Workspace& workspace) {
     const Path& path = trace.path;
     const Branch b = branch(trace.samples);
-    const Layout room = detail::lay_out<Layout>(workspace, b.work, path);
+    const Layout room = detail::lay_out<Layout>(workspace, b.work, path, support_.entries());
     this->visit([](auto& p) { p.gradient.allocate(); });
     const bool composed = path.backward == Order::Composed, dense = path.gradient == Gradient::Dense;
     if (composed && dX.present()) {

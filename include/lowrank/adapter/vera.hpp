@@ -11,6 +11,7 @@
 #include <lowrank/adapter/branch.hpp>
 #include <lowrank/adapter/merge.hpp>
 #include <lowrank/adapter/torch_random.hpp>
+#include <lowrank/linalg/vectors.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 
@@ -94,10 +95,8 @@ class Vera : public detail::AdapterDoor<Vera<S, K>, S> {
 
   struct Layout {
     typename Branch::Layout factors;
-    S* M;          // dY H^T
-    double* sums;
-    Layout(Arena& arena, int threads, const Work& w, const Path& path)
-        : factors(arena, threads, w, path), M(arena.take<S>(w.m * w.rank)), sums(arena.take<double>(std::max(w.m, w.rank))) {}
+    S* M;  // dY H^T
+    Layout(Arena& arena, int threads, const Work& w, const Path& path) : factors(arena, threads, w, path), M(arena.take<S>(w.m * w.rank)) {}
   };
 
   Work work(Index samples) const { return {rows(), cols(), rank(), samples}; }
@@ -136,12 +135,20 @@ class Vera : public detail::AdapterDoor<Vera<S, K>, S> {
       if (room.factors.again != nullptr) b.hidden(X, room.factors.again, room.factors), H = room.factors.again;
       product(m, r, N, dY, linalg::transposed(linalg::memory(const_cast<S*>(H), r)), linalg::memory(room.M, m), linalg::Mode::Store);
     }
-    // dlambda_b_i = sum_k (M diag(lambda_d))_ik B_ik,   dlambda_d_k = sum_i (diag(lambda_b) M)_ik B_ik
-    const Factor B(linalg::memory(bases_->B)), M(linalg::memory(room.M, m));
-    linalg::row_dots(m, r, Factor(M.memory, nullptr, lambda_d_.value.data()), B, room.sums, product.team());
-    for (Index i = 0; i < m; ++i) lambda_b_.gradient[i] += S(room.sums[i]);
-    linalg::row_dots(r, m, Factor(M.memory, lambda_b_.value.data(), nullptr).transposed(), B.transposed(), room.sums, product.team());
-    for (Index k = 0; k < r; ++k) lambda_d_.gradient[k] += S(room.sums[k]);
+    // Q = M o B:  dlambda_d_k = sum_i lambda_b_i Q_ik,   dlambda_b_i = sum_k lambda_d_k Q_ik
+    detail::for_each(r, product.threads(), [&](Index k, int) {
+      S* q = room.M + k * m;
+      K::multiply(m, q, bases_->B.column(k), q);
+      lambda_d_.gradient[k] += S(linalg::dot<K>(m, lambda_b_.value.data(), q));
+    });
+    constexpr Index block = 64;
+    detail::for_each((m + block - 1) / block, product.threads(), [&](Index part, int) {
+      const Index i0 = part * block, rows = std::min(block, m - i0);
+      double sum[block] = {};
+      for (Index k = 0; k < r; ++k)
+        for (Index i = 0; i < rows; ++i) sum[i] += double(lambda_d_.value[k]) * double(room.M[i0 + i + k * m]);
+      for (Index i = 0; i < rows; ++i) lambda_b_.gradient[i0 + i] += S(sum[i]);
+    });
   }
 
   VeraOptions options_;

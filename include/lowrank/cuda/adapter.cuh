@@ -1,4 +1,4 @@
-// Adapters on a device: what LoRA and SLTrain share. As in lowrank/adapter/adapter.hpp, activations are features x samples of either
+// Adapters on a device: what they share. As in lowrank/adapter/adapter.hpp, activations are features x samples of either
 // storage order, X n x N and Y m x N for a weight m x n; a Trace holds what backward needs of one forward, and gradients are added to.
 // All matrices are of the adapter's scalar, in device memory. Every call only launches; once a Trace and the backend's workspace have
 // seen the largest batch, nothing is allocated.
@@ -58,40 +58,27 @@ struct Trace {
 /// out[i] uniform on (-bound, bound), element i of a stream: the CPU's first values.
 template <class S>
 struct FillUniform {
-  static constexpr int threads = 256;
   S* out;
   Index n;
   double bound;
   std::uint64_t seed, stream;
 
-  Grid grid() const { return {ceil_div(n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i >= n) return;
-      const std::uint32_t word = random_block(seed, stream, std::uint64_t(i / 4)).word[i % 4];
-      out[i] = S(bound * ((double(word) + 0.5) * 0x1p-31 - 1));
-    });
+  LOWRANK_HOST_DEVICE Index size() const { return n; }
+  LOWRANK_DEVICE void operator()(Index i) const {
+    const std::uint32_t word = random_block(seed, stream, std::uint64_t(i / 4)).word[i % 4];
+    out[i] = S(bound * ((double(word) + 0.5) * 0x1p-31 - 1));
   }
 };
 
 /// A contiguous m x n array <- lines of `length` numbers, `ld` apart.
 template <class S>
 struct CopyLines {
-  static constexpr int threads = 256;
   const S* from;
   S* out;
   Index length, lines, ld;
 
-  Grid grid() const { return {ceil_div(length * lines, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t;
-      if (e < length * lines) out[e] = from[e % length + e / length * ld];
-    });
-  }
+  LOWRANK_HOST_DEVICE Index size() const { return length * lines; }
+  LOWRANK_DEVICE void operator()(Index e) const { out[e] = from[e % length + e / length * ld]; }
 };
 
 namespace detail {
@@ -119,12 +106,12 @@ inline void check_trace(const char* who, Index traced, Index samples) {
 
 }  // namespace detail
 
-/// The arithmetic of s B A, A r x n, B m x r, N samples; lowrank/adapter/branch.hpp has the equations.
+/// The arithmetic of s B A, A r x n, B m x r, N samples; lowrank/adapter/branch.hpp has the equations. dA and dB are column-major.
 template <class S, class B>
 struct Branch {
   B& backend;
   Work work;
-  const S *A, *Bm;  // column-major
+  Operand<const S> A, Bm;
   S scale;
   S alone;          // beta of Y and dX where there is no W: 1, added to, or, for a whole layer, 0
 
@@ -155,25 +142,25 @@ struct Branch {
     }
     if (base) gemm(operand(W), operand(X), operand(Y), m, N, n, 1, 0);
     hidden(X, H);
-    gemm(columns(Bm, m), columns<const S>(H, r), operand(Y), m, N, r, scale, base ? S(1) : alone);
+    gemm(Bm, columns<const S>(H, r), operand(Y), m, N, r, scale, base ? S(1) : alone);
   }
   /// H = A X
   void hidden(const View<const S>& X, S* H) const {
-    gemm(columns(A, work.rank), operand(X), columns(H, work.rank), work.rank, work.samples, work.n, 1, 0);
+    gemm(A, operand(X), columns(H, work.rank), work.rank, work.samples, work.n, 1, 0);
   }
   /// dX (or nothing, where it is absent), and T for the gradients.
   void data_gradient(const Path& path, const View<const S>& W, const View<const S>& dY, const View<S>& dX, const Room& to) const {
     const auto& [m, n, r, N] = work;
     const bool base = W.data != nullptr, wanted = dX.data != nullptr, factored = path.backward == Order::Factored;
     if ((factored && wanted) || path.gradient == lowrank::Gradient::Factored)
-      gemm(transposed(Bm, m), operand(dY), columns(to.small, r), r, N, m, 1, 0);
+      gemm(Bm.turned(), operand(dY), columns(to.small, r), r, N, m, 1, 0);
     if (!wanted) return;
     if (!factored) {
       gemm(compose(W, to).turned(), operand(dY), operand(dX), n, N, m, 1, base ? S(0) : alone);
       return;
     }
     if (base) gemm(operand(W).turned(), operand(dY), operand(dX), n, N, m, 1, 0);
-    gemm(transposed(A, r), columns<const S>(to.small, r), operand(dX), n, N, r, scale, base ? S(1) : alone);
+    gemm(A.turned(), columns<const S>(to.small, r), operand(dX), n, N, r, scale, base ? S(1) : alone);
   }
   /// dA += .., dB += ..; a null gradient is not wanted.
   void weight_gradients(const Path& path, const View<const S>& X, const View<const S>& dY, const S* H, S* dA, S* dB, const Room& from) const {
@@ -181,8 +168,8 @@ struct Branch {
     if (path.gradient == lowrank::Gradient::Dense) {
       const Operand<const S> G = columns<const S>(from.dense, m);
       gemm(operand(dY), operand(X).turned(), columns(from.dense, m), m, n, N, 1, 0);
-      if (dB != nullptr) gemm(G, transposed(A, r), columns(dB, m), m, r, n, scale, 1);
-      if (dA != nullptr) gemm(transposed(Bm, m), G, columns(dA, r), r, n, m, scale, 1);
+      if (dB != nullptr) gemm(G, A.turned(), columns(dB, m), m, r, n, scale, 1);
+      if (dA != nullptr) gemm(Bm.turned(), G, columns(dA, r), r, n, m, scale, 1);
       return;
     }
     if (dB != nullptr) gemm(operand(dY), transposed(H, r), columns(dB, m), m, r, N, scale, 1);
@@ -190,7 +177,7 @@ struct Branch {
   }
   /// out <- beta out + factor s B A
   void product(const Operand<S>& out, S factor, S beta) const {
-    gemm(columns(Bm, work.m), columns(A, work.rank), out, work.m, work.n, work.rank, factor * scale, beta);
+    gemm(Bm, A, out, work.m, work.n, work.rank, factor * scale, beta);
   }
 
  private:

@@ -54,7 +54,7 @@ struct Scale {
 
 template <class B>
 concept Backend = requires(B& b, void* to, const void* from, double* x, int* info, Operand<const double> A, Operand<double> C,
-                             Operand<const double* const> As, Operand<double* const> Cs, Fill<double> kernel) {
+                             Operand<const double* const> As, Operand<double* const> Cs, Each<Fill<double>> kernel) {
   b.launch(kernel, Grid{});
   b.gemm(A, A, C, Index(), Index(), Index(), Scale<double>{});
   b.gemm_batch(As, As, Cs, Index(), Index(), Index(), Index(), Scale<double>{});
@@ -70,10 +70,11 @@ concept Backend = requires(B& b, void* to, const void* from, double* x, int* inf
   to = b.workspace(std::size_t());
 };
 
-/// Launches a kernel on the grid that it asks for.
+/// Launches a kernel on the grid that it asks for, or an operation on so many numbers, one a thread.
 template <class B, class K>
 void launch(B& backend, const K& kernel) {
-  if (const Grid grid = kernel.grid(); grid.blocks > 0) backend.launch(kernel, grid);
+  if constexpr (requires { kernel.size(); }) launch(backend, Each<K>{kernel});
+  else if (const Grid grid = kernel.grid(); grid.blocks > 0) backend.launch(kernel, grid);
 }
 
 /// rows x cols values in device memory, column-major, zero when made. The shape is there from the start, the memory after allocate().

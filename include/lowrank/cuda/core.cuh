@@ -44,21 +44,16 @@ struct Direction {
 /// N <- alpha N + kept_factor R diag(phi): Residual's coefficients of P, phi being what multiplies A.
 template <class S>
 struct Coefficients {
-  static constexpr int threads = 256;
   const S *core, *phi;
   S* direction;
   Index r, k;
   S alpha;
   const Control<S>* control;
 
-  Grid grid() const { return {ceil_div(r * k, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t;
-      if (e >= r * k || control->go == 0) return;
-      direction[e] = std::fma(alpha, direction[e], control->kept_factor * phi[e / r] * core[e]);
-    });
+  LOWRANK_HOST_DEVICE Index size() const { return r * k; }
+  LOWRANK_DEVICE void operator()(Index e) const {
+    if (control->go == 0) return;
+    direction[e] = std::fma(alpha, direction[e], control->kept_factor * phi[e / r] * core[e]);
   }
 };
 
@@ -67,68 +62,52 @@ struct Coefficients {
 /// out = x o x; with v, out = v / c2 - m o m / c1^2 (x = m), the centred variance.
 template <class S>
 struct Square {
-  static constexpr int threads = 256;
   const S *x, *v;
   S* out;
   Index n;
   const Control<S>* control;
 
-  Grid grid() const { return {ceil_div(n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i >= n) return;
-      out[i] = v == nullptr ? x[i] * x[i] : S(1 / control->c2) * v[i] - S(1 / (control->c1 * control->c1)) * (x[i] * x[i]);
-    });
+  LOWRANK_HOST_DEVICE Index size() const { return n; }
+  LOWRANK_DEVICE void operator()(Index i) const {
+    out[i] = v == nullptr ? x[i] * x[i] : S(1 / control->c2) * v[i] - S(1 / (control->c1 * control->c1)) * (x[i] * x[i]);
   }
 };
 
 /// Where moments move: M <- moved = C M,  V <- |c2 ((C o C) centred + moved o moved / c1^2)|. V may be null.
 template <class S>
 struct Transported {
-  static constexpr int threads = 256;
   const S *moved, *centred;
   S *first, *second;
   Index n;
   const Control<S>* control;
   bool reset;
 
-  Grid grid() const { return {ceil_div(n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
+  LOWRANK_HOST_DEVICE Index size() const { return n; }
+  LOWRANK_DEVICE void operator()(Index i) const {
     constexpr S largest = sizeof(S) == 4 ? S(3.4028234663852886e38) : S(1.7976931348623157e308);
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i >= n || control->moved == 0) return;
-      if (second != nullptr) {
-        const S x = reset ? S(0) : S(control->c2) * (centred[i] + S(1 / (control->c1 * control->c1)) * (moved[i] * moved[i]));
-        second[i] = !is_finite(double(x)) ? largest : x < 0 ? -x : x;
-      }
-      first[i] = reset ? S(0) : moved[i];
-    });
+    if (control->moved == 0) return;
+    if (second != nullptr) {
+      const S x = reset ? S(0) : S(control->c2) * (centred[i] + S(1 / (control->c1 * control->c1)) * (moved[i] * moved[i]));
+      second[i] = !is_finite(double(x)) ? largest : x < 0 ? -x : x;
+    }
+    first[i] = reset ? S(0) : moved[i];
   }
 };
 
 /// Where moments move: row i of X (r x k) <- row from[i] of old, or zero (-1).
 template <class S>
 struct GatherRows {
-  static constexpr int threads = 256;
   const S* old;
   S* x;
   Index r, k;
   const int* from;
   const Control<S>* control;
 
-  Grid grid() const { return {ceil_div(r * k, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t;
-      if (e >= r * k || control->moved == 0) return;
-      const int i = from[e % r];
-      x[e] = i < 0 ? S(0) : old[i + e / r * r];
-    });
+  LOWRANK_HOST_DEVICE Index size() const { return r * k; }
+  LOWRANK_DEVICE void operator()(Index e) const {
+    if (control->moved == 0) return;
+    const int i = from[e % r];
+    x[e] = i < 0 ? S(0) : old[i + e / r * r];
   }
 };
 

@@ -23,6 +23,13 @@ struct Factors {
     for (Index p = 2; n > 1; ++p)
       for (; n % p == 0; n /= p) radix[count++] = int(p);
   }
+  /// Flops of the transform of a column per element of it: 34 for four outputs of a four, 8 (p - 1) for each of a prime's, two columns
+  /// at a time, and 10 for what lies around the DFT.
+  double flops() const {
+    double sum = 10;
+    for (int i = 0; i < count; ++i) sum += radix[i] == 4 ? 34.0 / 8 : 4.0 * (radix[i] - 1);
+    return sum;
+  }
   int largest() const {
     int most = 1;
     for (int i = 0; i < count; ++i) most = cuda::most(most, radix[i]);
@@ -33,18 +40,11 @@ struct Factors {
 /// table[t] = cos(pi t / 2n), t < 4n.
 template <class S>
 struct CosineTable {
-  static constexpr int threads = 256;
   S* table;
   Index n;
 
-  Grid grid() const { return {ceil_div(4 * n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i < 4 * n) table[i] = S(std::cos(3.14159265358979323846 * double(i) / double(2 * n)));
-    });
-  }
+  LOWRANK_HOST_DEVICE Index size() const { return 4 * n; }
+  LOWRANK_DEVICE void operator()(Index i) const { table[i] = S(std::cos(3.14159265358979323846 * double(i) / double(2 * n))); }
 };
 
 /// For every pair of columns (j, j+1) of the source: out(i, j, coefficient), out being a sink.
@@ -66,12 +66,12 @@ struct CosineTransform {
   static std::size_t shared(Index n) { return shared_bytes<Complex>(int(n)); }
   Grid grid() const { return {ceil_div(cols, 2), shared(n)}; }
 
-  /// cos and sin of pi t / 2n
-  LOWRANK_DEVICE S cosine(Index t) const { return table[t % (4 * n)]; }
-  LOWRANK_DEVICE S sine(Index t) const { return table[(t + 3 * n) % (4 * n)]; }
+  /// cos and sin of pi t / 2n, t < 4n
+  LOWRANK_DEVICE S cosine(int t) const { return table[t]; }
+  LOWRANK_DEVICE S sine(int t) const { return table[t < int(n) ? t + 3 * int(n) : t - int(n)]; }
   /// Where input j of the DFT lies before its first pass.
-  LOWRANK_DEVICE Index reversed(Index j) const {
-    Index at = 0, size = n;
+  LOWRANK_DEVICE int reversed(int j) const {
+    int at = 0, size = int(n);
     for (int f = factors.count - 1; f >= 0; --f) {
       size /= factors.radix[f];
       at += j % factors.radix[f] * size;
@@ -84,19 +84,20 @@ struct CosineTransform {
   LOWRANK_DEVICE void operator()(Block& block) const {
     Complex* z = block.template shared<Complex>(int(n));
     const Index j0 = block.index() * 2;
+    const int points = int(n);  // divisions of 64 bits are slow
     const bool forward = basis == DctBasis::Cosines;
     const S half = S(0.70710678118654752440), scale = S(std::sqrt(2.0 / double(n)));
     block.each([&](int t) {
       const auto from = source.begin(*control);
       const auto get = [&](Index i, Index j) { return j < cols ? from(i, j) : S(0); };
-      for (Index i = t; i < n; i += threads) {
+      for (int i = t; i < points; i += threads) {
         if (forward) {
-          const Index x = 2 * i < n ? 2 * i : 2 * (n - i) - 1;
+          const int x = 2 * i < points ? 2 * i : 2 * (points - i) - 1;
           z[reversed(i)] = {get(x, j0), get(x, j0 + 1)};
         } else {
           // the transpose: v = Re DFT(s_k c_k e^(-i theta)) = DFT(h),  h_k = e^(-i theta) (s_k c_k + i s_(n-k) c_(n-k)) / 2
           const S c = cosine(i), s = sine(i), f = i == 0 ? half * scale : scale * S(0.5);
-          const S a = get(i, j0), b = i == 0 ? S(0) : get(n - i, j0), p = get(i, j0 + 1), q = i == 0 ? S(0) : get(n - i, j0 + 1);
+          const S a = get(i, j0), b = i == 0 ? S(0) : get(points - i, j0), p = get(i, j0 + 1), q = i == 0 ? S(0) : get(points - i, j0 + 1);
           z[reversed(i)] = {f * (a * c + b * s - (q * c - p * s)), f * (b * c - a * s + p * c + q * s)};
         }
       }
@@ -105,15 +106,15 @@ struct CosineTransform {
     block.each([&](int t) {
       if (control->go == 0 && !always) return;
       const auto to = sink.begin(*control);
-      for (Index i = t; i < n; i += threads) {
+      for (int i = t; i < points; i += threads) {
         if (forward) {
-          const Complex x = z[i], y = z[i == 0 ? 0 : n - i];
+          const Complex x = z[i], y = z[i == 0 ? 0 : points - i];
           const S c = cosine(i), s = sine(i), f = (i == 0 ? half : S(1)) * scale * S(0.5);
           // V = ((x + conj y) / 2, (x - conj y) / 2i), Re(e^(-i theta) V) = Re V cos + Im V sin
           to(i, j0, f * ((x.re + y.re) * c + (x.im - y.im) * s));
           if (j0 + 1 < cols) to(i, j0 + 1, f * ((x.im + y.im) * c + (y.re - x.re) * s));
         } else {
-          const Index x = 2 * i < n ? 2 * i : 2 * (n - i) - 1;
+          const int x = 2 * i < points ? 2 * i : 2 * (points - i) - 1;
           to(x, j0, z[i].re);
           if (j0 + 1 < cols) to(x, j0 + 1, z[i].im);
         }
@@ -125,13 +126,14 @@ struct CosineTransform {
   /// Z <- DFT(z), decimation in time: `size` points are ready, radix of those groups become one.
   template <class Block>
   LOWRANK_DEVICE void transform(Block& block, Complex* z) const {
-    Index size = 1;
+    const int points = int(n);
+    int size = 1;
     for (int f = 0; f < factors.count; ++f) {
       const int radix = factors.radix[f];
-      const Index step = 4 * n / (size * radix);  // of the table per root of this pass
+      const int step = 4 * points / (size * radix);  // of the table per root of this pass
       if (radix == 4) {
         block.each([&](int t) {
-          for (Index b = t; b < n / 4; b += threads) {
+          for (int b = t; b < points / 4; b += threads) {
             Complex* x = z + b / size * 4 * size + b % size;
             const Complex a = x[0], q = times(x[size], b % size * step), p = times(x[2 * size], 2 * (b % size) * step),
                           r = times(x[3 * size], 3 * (b % size) * step);
@@ -144,18 +146,18 @@ struct CosineTransform {
         });
       } else {
         // one output a thread, as many butterflies at once as fit
-        const Index together = threads / radix, butterflies = n / radix;
+        const int together = threads / radix, butterflies = points / radix;
         auto out = block.template local<Complex>();
-        for (Index b0 = 0; b0 < butterflies; b0 += together) {
-          const auto mine = [&](int t, Complex*& x, Index& k) {
-            const Index b = b0 + t / radix;
+        for (int b0 = 0; b0 < butterflies; b0 += together) {
+          const auto mine = [&](int t, Complex*& x, int& k) {
+            const int b = b0 + t / radix;
             x = z + b / size * radix * size + b % size;
             k = b % size + t % radix * size;  // the output's number in its group
             return t / radix < together && b < butterflies;
           };
           block.each([&](int t) {
             Complex* x;
-            Index k;
+            int k;
             if (!mine(t, x, k)) return;
             Complex sum = x[0];
             for (int p = 1; p < radix; ++p) {
@@ -166,7 +168,7 @@ struct CosineTransform {
           });
           block.each([&](int t) {
             Complex* x;
-            Index k;
+            int k;
             if (mine(t, x, k)) x[t % radix * size] = out[t];
           });
         }
@@ -175,11 +177,22 @@ struct CosineTransform {
     }
   }
   /// x e^(-i pi t / 2n)
-  LOWRANK_DEVICE Complex times(Complex x, Index t) const {
+  LOWRANK_DEVICE Complex times(Complex x, int t) const {
     const S c = cosine(t), s = sine(t);
     return {x.re * c + x.im * s, x.im * c - x.re * s};
   }
 };
+
+/// Whether columns of n go to r chosen coefficients in less time by the transform, of which the others are thrown away, than by a
+/// product with r cosines; and so back. Time is counted in bytes of memory traffic, as in fused.cuh, of S bytes each:
+///   transform = max(2 n S, n flops() / own)      product = max(n S, 2 n r / library)      a column
+/// The transform's rate is that of its passes through shared memory. Both rates are estimates for a data-centre GPU, which bench_cuda's rows
+/// "fast" and "selected" are there to correct. Doubles do half of both.
+inline bool transform_pays(Index r, std::size_t S, const Factors& factors) {
+  constexpr double library = 8, own = 1.5;
+  const double slower = S == 8 ? 2 : 1;
+  return most(2 * double(S), slower * factors.flops() / own) < most(double(S), slower * 2 * double(r) / library);
+}
 
 /// Throws unless columns of n can be transformed on a device: the shared memory of sm_80, and a block's threads.
 template <class S>
@@ -188,134 +201,6 @@ void check_transform(const char* who, Index n) {
   if (n * 2 * Index(sizeof(S)) > room || Factors(n).largest() > 1024)
     detail::bad_argument(who, "columns of " + std::to_string(n), "at most " + std::to_string(room / 2 / Index(sizeof(S))) + ", without a prime factor above 1024; the CPU transforms any");
 }
-
-/// P (d x r) <- the chosen basis vectors.
-template <class S>
-struct Cosines {
-  static constexpr int threads = 256;
-  S* P;
-  Index d, r;
-  const int* index;
-  const S* table;
-  DctBasis basis;
-
-  Grid grid() const { return {ceil_div(d * r, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t;
-      if (e >= d * r) return;
-      const Index row = e % d, chosen = index[e / d], q = basis == DctBasis::Cosines ? chosen : row, j = basis == DctBasis::Cosines ? row : chosen;
-      const S x = S(std::sqrt(2.0 / double(d))) * table[q * (2 * j + 1) % (4 * d)];
-      P[e] = q == 0 ? S(0.70710678118654752440) * x : x;
-    });
-  }
-};
-
-// -- the r largest of n scores ----------------------------------------------------------------------------------------------------------
-
-/// chosen[i] = 1 if fewer than r scores come before score i, larger ones or equal ones of lower index: n^2 comparisons, all at once.
-struct Choose {
-  static constexpr int threads = 256;
-  const double* score;
-  Index n, r;
-  int* chosen;
-
-  Grid grid() const { return {ceil_div(n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i >= n) return;
-      Index before = 0;
-      for (Index j = 0; j < n; ++j) before += score[j] > score[i] || (score[j] == score[i] && j < i);
-      chosen[i] = before < r;
-    });
-  }
-};
-/// index = the chosen ones, ascending; old (null: none) is where each was in `old`, or -1.
-struct Chosen {
-  static constexpr int threads = 256;
-  const int* chosen;
-  Index n, r;
-  int* index;
-  const int* old;
-  int* from;
-
-  Grid grid() const { return {ceil_div(n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i >= n || chosen[i] == 0) return;
-      Index slot = 0;
-      for (Index j = 0; j < i; ++j) slot += chosen[j];
-      if (slot >= r) return;  // scores that are not numbers choose everything
-      index[slot] = int(i);
-      if (old == nullptr) return;
-      int was = -1;
-      for (Index q = 0; q < r; ++q) was = old[q] == int(i) ? int(q) : was;
-      from[slot] = was;
-    });
-  }
-};
-
-/// out (r x k) <- rows of x (d x k) and, where the step happens, those rows times `keep`.
-template <class S>
-struct TakeRows {
-  static constexpr int threads = 256;
-  S *x, *out;
-  Index d, r, k;
-  const int* index;
-  S keep;
-  const Control<S>* control;
-
-  Grid grid() const { return {ceil_div(r * k, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t;
-      if (e >= r * k) return;
-      S& from = x[index[e % r] + e / r * d];
-      out[e] = from;
-      if (keep != 1 && control->go != 0) from *= keep;
-    });
-  }
-};
-
-/// Where the step happens: rows of x (d x k) <- 0.
-template <class S>
-struct ZeroRows {
-  static constexpr int threads = 256;
-  S* x;
-  Index d, r, k;
-  const int* index;
-  const Control<S>* control;
-
-  Grid grid() const { return {ceil_div(r * k, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t;
-      if (e < r * k && control->go != 0) x[index[e % r] + e / r * d] = 0;
-    });
-  }
-};
-/// index[i] = i
-struct FirstIndices {
-  static constexpr int threads = 256;
-  int* index;
-  Index r;
-
-  Grid grid() const { return {ceil_div(r, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i < r) index[i] = int(i);
-    });
-  }
-};
 
 }  // namespace cuda
 }  // namespace lowrank

@@ -1,15 +1,16 @@
 // Dct on a device: chosen vectors of the cosine basis; the transform that chooses them is dct.cuh.
 #pragma once
 
-#include <lowrank/cuda/dct.cuh>
+#include <lowrank/cuda/dct_rows.cuh>
 #include <lowrank/cuda/projector.cuh>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace cuda {
 
 /// The r vectors of the cosine basis on which the gradient scores highest (DCT-AdamW, arXiv 2505.17967); lowrank/projector/dct.hpp has
-/// the equations. A refresh transforms the gradient once, into d x k scalars of workspace, and R is rows of that; other steps and the
-/// way back are products with the chosen cosines, which are drawn from their indices every step and not kept.
+/// the equations. A refresh transforms the gradient once, into d x k scalars of workspace, and R is rows of that. Other steps and the way
+/// back do the same (DctRoute::Fast) or are products with the chosen cosines, which are drawn from their indices and not kept
+/// (DctRoute::Selected); Auto takes what transform_pays().
 template <class S, class B>
 class ProjectorState<Dct, S, B> {
  public:
@@ -25,12 +26,13 @@ class ProjectorState<Dct, S, B> {
     S *candidate, *table, *spectrum;
     S* previous = nullptr;
     Squares scores;
-    int *chosen, *index, *from;
+    int *chosen, *index, *from, *slot;
 
     Work() = default;
     Work(Arena& arena, const ProjectorState& p)
         : candidate(arena.take<S>(p.d_ * p.rank())), table(arena.take<S>(4 * p.d_)), spectrum(arena.take<S>(p.d_ * p.k_)), scores(arena, p.k_, p.d_),
-          chosen(arena.take<int>(p.d_)), index(arena.take<int>(p.rank())), from(arena.take<int>(p.rank())) {}
+          chosen(arena.take<int>(p.d_)), index(arena.take<int>(p.rank())), from(arena.take<int>(p.rank())),
+          slot(arena.take<int>(p.d_)) {}
   };
 
   Dct& options() { return options_; }
@@ -43,6 +45,12 @@ class ProjectorState<Dct, S, B> {
   template <class Kept>
   static bool warm(const Kept& kept) { return kept.captured_at_refresh > 0; }
   void begin(B& backend) { launch(backend, FirstIndices{indices_.data(), rank()}); }
+
+  /// Whether ways there and back are transforms.
+  bool fast() const {
+    if (options_.route != DctRoute::Auto) return options_.route == DctRoute::Fast;
+    return transform_pays(rank(), sizeof(S), factors_);
+  }
 
   template <class Intake>
   void refresh(B& backend, const Intake& a, Work& work, Control<S>* control, bool) const {
@@ -69,18 +77,26 @@ class ProjectorState<Dct, S, B> {
   /// error <- the spectrum but for the rows in use, where the step happens.
   void keep(B& backend, const Work& work, S* error, const Control<S>* control) const {
     launch(backend, sweep(Columns<const S>{work.spectrum, d_}, Columns<S>{error, d_}, d_, k_, control));
-    launch(backend, ZeroRows<S>{error, d_, rank(), k_, indices_.data(), control});
+    launch(backend, TakeRows<S>{error, nullptr, d_, rank(), k_, indices_.data(), 0, control});
   }
-  void prepare(B& backend, Work& work, Control<S>*) const {
-    launch(backend, CosineTable<S>{work.table, d_});
-    draw(backend, work);
+  void prepare(B& backend, Work& work, Control<S>*) const { launch(backend, CosineTable<S>{work.table, d_}); }
+  /// P, for whoever multiplies by it.
+  void draw(B& backend, const Work& work) const {
+    launch(backend, Cosines<S>{work.candidate, d_, rank(), indices_.data(), work.table, options_.basis});
+  }
+  /// P N into a sink, where the step happens, without P.
+  template <class Sink>
+  void back(B& backend, const Work& work, const S* direction, const Sink& sink, Index first, Index columns, const Control<S>* control) const {
+    if (first == 0) launch(backend, Slots{indices_.data(), rank(), d_, work.slot});
+    const Spread<S> from{direction + first * rank(), rank(), work.slot};
+    const DctBasis other = options_.basis == DctBasis::Cosines ? DctBasis::Transposed : DctBasis::Cosines;
+    launch(backend, CosineTransform<S, Spread<S>, Sink>{from, sink, d_, columns, other, factors_, work.table, control});
   }
   const S* basis(const Work& work) const { return work.candidate; }
   const S* replaced(const Work&) const { return nullptr; }
   const int* moved_from(const Work& work) const { return work.from; }
   void commit(B& backend, const Work& work, Control<S>* control) {
     launch(backend, CopyIf<int, S>{work.index, indices_.data(), rank(), control});
-    draw(backend, work);
   }
   void visit(auto&& f) { f("indices", indices_); }
   static void numbers(auto& kept, auto&& f) {
@@ -89,9 +105,6 @@ class ProjectorState<Dct, S, B> {
 
  private:
   static constexpr const char* who = "lowrank::Dct";
-  void draw(B& backend, const Work& work) const {
-    launch(backend, Cosines<S>{work.candidate, d_, rank(), indices_.data(), work.table, options_.basis});
-  }
 
   Dct options_;
   Array<std::int32_t, B> indices_;

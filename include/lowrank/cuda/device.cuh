@@ -109,40 +109,42 @@ LOWRANK_DEVICE T block_sum(Block& block, Local& x, T* room) {
   return total;
 }
 
-/// Sets n values; as a kernel, so that it can be recorded, captured and emulated like the others.
-template <class T>
-struct Fill {
+/// The kernel that asks a value of numbers, `size()` of them, for one after the other, each by a thread of its own: operator()(i), i < size().
+template <class E>
+struct Each {
   static constexpr int threads = 256;
-  T* to;
-  Index n;
-  T value;
+  E element;
 
-  Grid grid() const { return {ceil_div(n, threads)}; }
+  Grid grid() const { return {ceil_div(element.size(), threads)}; }
   template <class Block>
   LOWRANK_DEVICE void operator()(Block& block) const {
     block.each([&](int t) {
       const Index i = block.index() * threads + t;
-      if (i < n) to[i] = value;
+      if (i < element.size()) element(i);
     });
   }
+};
+
+/// Sets n values; as a kernel, so that it can be recorded, captured and emulated like the others.
+template <class T>
+struct Fill {
+  T* to;
+  Index n;
+  T value;
+
+  LOWRANK_HOST_DEVICE Index size() const { return n; }
+  LOWRANK_DEVICE void operator()(Index i) const { to[i] = value; }
 };
 
 /// to <- from, n values.
 template <class T>
 struct Copy {
-  static constexpr int threads = 256;
   const T* from;
   T* to;
   Index n;
 
-  Grid grid() const { return {ceil_div(n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i < n) to[i] = from[i];
-    });
-  }
+  LOWRANK_HOST_DEVICE Index size() const { return n; }
+  LOWRANK_DEVICE void operator()(Index i) const { to[i] = from[i]; }
 };
 
 }  // namespace cuda

@@ -101,7 +101,7 @@ class Lora {
     if (W.data != nullptr) detail::check_shape(who, "the weight", W, rows(), cols());
   }
   Branch<S, Machine> branch(Index samples) const {
-    return {*backend_, {rows(), cols(), rank(), samples}, A_.value.data(), B_.value.data(), S(scale()), 1};
+    return {*backend_, {rows(), cols(), rank(), samples}, columns<const S>(A_.value.data(), rank()), columns<const S>(B_.value.data(), rows()), S(scale()), 1};
   }
 
   Machine* backend_;

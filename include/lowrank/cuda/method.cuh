@@ -7,11 +7,11 @@
 //   visit(f)                                  what is kept between steps
 #pragma once
 
-#include <lowrank/cuda/dct.cuh>
+#include <lowrank/cuda/dct_rows.cuh>
+#include <lowrank/cuda/momentum_rule.cuh>
 #include <lowrank/cuda/orth.cuh>
 #include <lowrank/cuda/polar.cuh>
 #include <lowrank/cuda/projector.cuh>
-#include <lowrank/cuda/rule.cuh>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace cuda {
@@ -148,23 +148,17 @@ class ProjectorState<Trion, S, B> : public Method<Trion> {
 /// direction = R with rows of unit length; right takes it over. Where the momentum is zero, right stays.
 template <class S>
 struct UnitRows {
-  static constexpr int threads = 256;
   const S* core;
   const double* square;
   S *direction, *right;
   Index r, k;
   const Control<S>* control;
 
-  Grid grid() const { return {ceil_div(r * k, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t;
-      if (e >= r * k) return;
-      const bool go = control->go != 0;
-      direction[e] = go ? S(double(core[e]) / (std::sqrt(square[e % r]) + 1e-8)) : S(0);
-      if (go && control->norm > 0) right[e] = direction[e];
-    });
+  LOWRANK_HOST_DEVICE Index size() const { return r * k; }
+  LOWRANK_DEVICE void operator()(Index e) const {
+    const bool go = control->go != 0;
+    direction[e] = go ? S(double(core[e]) / (std::sqrt(square[e % r]) + 1e-8)) : S(0);
+    if (go && control->norm > 0) right[e] = direction[e];
   }
 };
 /// control->write_momentum = {mu - 1, 1}, or what changes nothing.

@@ -16,11 +16,8 @@
 // decision. Results do not depend on the storage order of the gradient but for cuBLAS' products.
 #pragma once
 
-#include <lowrank/cuda/canonical.cuh>
-#include <lowrank/cuda/dct_projector.cuh>
-#include <lowrank/cuda/gaussian.cuh>
-#include <lowrank/cuda/method.cuh>
-#include <lowrank/cuda/subspace.cuh>
+#include <lowrank/cuda/fused.cuh>
+#include <lowrank/cuda/optimizer_state.cuh>
 #include <lowrank/cuda/transport.cuh>
 #include <lowrank/cuda/write.cuh>
 
@@ -31,58 +28,21 @@ namespace cuda {
 enum class Refresh { No, Yes };
 
 template <class S, class P, class R, class L, class B>
-class Optimizer {
-  static_assert(std::is_same_v<S, float> || std::is_same_v<S, double>, "state is kept in float or double");
+class Optimizer : public OptimizerState<S, P, R, L, B> {
+  using State = OptimizerState<S, P, R, L, B>;
+  using State::backend_, State::shape_, State::projector_, State::rule_, State::lift_, State::control_, State::error_, State::kept_, State::rank_of;
+  using State::coupled, State::orthogonal, State::feeds_back, State::by_kernel, State::moves;
+  using typename State::Projector;
+  /// Whether there is a form of the step that is fused (fused.cuh).
+  static constexpr bool fusible = State::projected && !coupled && !orthogonal && !by_kernel && std::is_same_v<L, BackProject>;
 
  public:
-  /// Whether there is a projection at all.
-  static constexpr bool projected = !std::is_same_v<P, Identity>;
-
- private:
-  /// A method of one part, in the projector's place.
-  static constexpr bool coupled = std::is_same_v<R, Coupled>;
-  /// A rule that turns all of R into N at once.
-  static constexpr bool orthogonal = std::is_same_v<R, Orthogonal>;
-  /// What the projection loses comes back with the next gradient.
-  static constexpr bool feeds_back = std::is_same_v<L, ErrorFeedback>;
-  static_assert(!feeds_back || std::is_same_v<P, Dct>, "on a device errors are fed back as cosine coefficients: use Dct{}");
-  /// A rule with a kernel of its own instead of an element function.
-  static constexpr bool by_kernel = requires(RuleState<R, S, B> rule, S* x, Control<S>* c) { rule.kernel(x, x, c); };
-  static_assert(!orthogonal || !LiftState<L, S>::limits, "an orthogonal direction has no columns to measure: use BackProject{}");
-  static_assert(projected || std::is_same_v<L, BackProject>, "Identity keeps the whole gradient: there is nothing to scale; use BackProject{}");
-  struct Nothing {
-    Identity options_;
-    Identity& options() { return options_; }
-    const Identity& options() const { return options_; }
-    void check() const {}
-  };
-  template <bool, class = void>
-  struct Chosen { using type = Nothing; };
-  template <class Void>
-  struct Chosen<true, Void> { using type = ProjectorState<P, S, B>; };
-  using Projector = typename Chosen<projected>::type;
-
- public:
-  using Scalar = S;
+  using State::projected, State::report, State::due;
 
   /// For matrices of w's shape, on a backend (Context) that outlives the optimizer. Allocates the state and room for a step.
   /// Throws std::invalid_argument naming the option and the rule. w must not be empty.
   template <class T>
-  Optimizer(B& backend, const View<T>& w, P projector, R rule = {}, L lift = {})
-      : backend_(&backend), shape_(make_shape(w, projector)) {
-    static_assert(std::is_same_v<compute_t<T>, S>, "the state's scalar is the one W computes in");
-    if constexpr (coupled) projector_ = Projector(projector, shape_.d(), shape_.k(), shape_.rows, shape_.cols);
-    else if constexpr (projected) projector_ = Projector(projector, shape_.d(), shape_.k());
-    const Index r = projected ? rank_of() : shape_.d();
-    rule_ = RuleState<R, S, B>(rule, r, shape_.k(), shape_.rows, shape_.cols);
-    lift_ = LiftState<L, S>(lift);
-    if constexpr (feeds_back) error_ = Array<S, B>(shape_.d(), shape_.k());
-    check_transport();
-    visit([&](const char*, auto& array) { array.allocate(backend); });
-    control_.allocate(backend);
-    const Control<S> fresh;
-    backend.upload(control_.data(), &fresh, sizeof fresh);
-    if constexpr (projected) projector_.begin(backend);
+  Optimizer(B& backend, const View<T>& w, P projector, R rule = {}, L lift = {}) : State(backend, w, projector, rule, lift) {
     backend.workspace(workspace_bytes());
   }
 
@@ -111,24 +71,6 @@ class Optimizer {
     else if constexpr (projected) run_projected(arena, shape_(w), shape_(View<const std::remove_const_t<U>>(gradient)), refresh == Refresh::Yes);
     else run_whole(arena, shape_(w), shape_(View<const std::remove_const_t<U>>(gradient)));
   }
-  /// Waits for the device; what the last step that ran there says of itself.
-  Report report() {
-    Control<S> now;
-    backend_->download(&now, control_.data(), sizeof now);
-    return report(now);
-  }
-  /// The same in two halves, for a fleet: the device's copy to `to`, enqueued, and what it says once it was downloaded.
-  void tell(Control<S>* to) { go(Copy<Control<S>>{control_.data(), to, 1}); }
-  Report report(const Control<S>& now) {
-    kept_ = now.kept;
-    return now.report;
-  }
-  /// Whether the next step renews the basis, as of the last report.
-  bool due() const {
-    if constexpr (coupled) return true;
-    else if constexpr (projected) return detail::due(projector_.options(), kept_);
-    else return false;
-  }
 
   /// Throws what step() would throw, and does nothing else.
   template <class T, class U>
@@ -148,31 +90,11 @@ class Optimizer {
     if constexpr (!projected && RuleState<R, S, B>::follows_memory)
       if (shape_.d() > 1 && shape_.k() > 1 && (detail::contiguous(w).transposed != shape_.transposed))
         detail::bad_argument(who, "a weight in the other storage order", "the one of construction: moments lie as it does");
-    projector_.check(), rule_.check(), lift_.check(), check_transport();
+    projector_.check(), rule_.check(), lift_.check(), this->check_transport();
   }
 
-  /// Options may be read and changed between steps, except rank and side. A graph keeps those it was captured with.
-  P& projector() { return projector_.options(); }
-  R& rule() { return rule_.options(); }
-  L& lift() { return lift_.options(); }
-  const P& projector() const { return projector_.options(); }
-  const R& rule() const { return rule_.options(); }
-  const L& lift() const { return lift_.options(); }
-
-  Index rows() const { return shape_.rows; }
-  Index cols() const { return shape_.cols; }
-  /// Whether the user's matrix is transposed into the canonical d x k that the state is laid out for.
-  bool transposed() const { return shape_.transposed; }
-  Index rank() const { return projected ? rank_of() : least(shape_.rows, shape_.cols); }
-  /// As of the last report.
-  std::uint64_t steps() const { return kept_.steps; }
-
-  /// Bytes of everything that is kept between steps and grows with the matrix.
-  std::size_t state_bytes() const {
-    std::size_t bytes = 0;
-    const_cast<Optimizer*>(this)->visit([&](const char*, const auto& array) { bytes += array.bytes(); });
-    return bytes + (LiftState<L, S>::limits ? sizeof(S) : 0);
-  }
+  /// How steps between refreshes are taken from now on, where there is a choice. A graph keeps the form it was captured with.
+  void form(Form form) { form_ = form; }
   /// Bytes a step needs and forgets.
   std::size_t workspace_bytes() const {
     Arena count;
@@ -180,28 +102,6 @@ class Optimizer {
     else if constexpr (projected) (void)Pieces(count, *this);
     else (void)Whole(count, shape_.d(), shape_.k());
     return count.used();
-  }
-
-  // -- the state, for whoever moves it (lowrank/exchange/device.hpp) ------------------------------------------------------------------
-
-  B& backend() { return *backend_; }
-  /// f(name, array) of every array in device memory, canonical and column-major, under the CPU library's names.
-  void visit(auto&& f) {
-    if constexpr (projected) projector_.visit(f);
-    rule_.visit(f);
-    if constexpr (feeds_back) f("error", error_);
-  }
-  /// The numbers of the state as they are on the device, changed there if f changes them: f(name, number).
-  void visit_numbers(auto&& f) {
-    Control<S> now;
-    backend_->download(&now, control_.data(), sizeof now);
-    auto& kept = now.kept;
-    f("steps", kept.steps);
-    if constexpr (!coupled) f("rule_steps", kept.rule_steps);
-    if constexpr (projected) Projector::numbers(kept, f);
-    if constexpr (LiftState<L, S>::limits) f("limited_norm", kept.limited_norm);
-    backend_->upload(&control_.data()->kept, &kept, sizeof kept);
-    kept_ = kept;
   }
 
  private:
@@ -232,6 +132,7 @@ class Optimizer {
   struct Pieces {
     Squares gradient, core_squares, previous_squares;
     S *core, *direction, *phi, *panel;
+    S* chunks = nullptr;
     double* norms;
     Moving<S> moving;
     Polar<S> polar;
@@ -245,6 +146,7 @@ class Optimizer {
       phi = arena.take<S>(k);
       norms = arena.take<double>(k);
       panel = arena.take<S>(d * Intake<S, S, B>::panel_columns(d, k));
+      if (fusible && r <= largest_fused_rank) chunks = arena.take<S>(r * k * ColumnSquares<S, S>::chunks(d));
       if (o.projector().transport == Transport::Rotate) moving = Moving<S>(arena, r, k);
       if (orthogonal) polar = Polar<S>(arena, r, k);
       projection = typename Projector::Work(arena, o.projector_);
@@ -252,28 +154,9 @@ class Optimizer {
   };
 
   template <class T>
-  static Canonical make_shape(const View<T>& w, const P& projector) {
-    if (w.rows == 0 || w.cols == 0) detail::bad_argument("lowrank::cuda::Optimizer", detail::shape_text(w.rows, w.cols), "a matrix that is not empty");
-    if constexpr (requires { projector.side; }) return detail::canonical(w.rows, w.cols, projector.side);
-    else if constexpr (RuleState<R, S, B>::follows_memory) return detail::contiguous(w);
-    else return {w.rows, w.cols, false};
-  }
-  Index rank_of() const {
-    if constexpr (projected) return projector_.rank();
-    else return shape_.d();
-  }
-  template <class T>
   Weight<S, T> weight(const View<T>& w) const {
     return {.w = w, .number_of_row = shape_.transposed ? 1 : shape_.cols, .number_of_column = shape_.transposed ? shape_.cols : 1};
   }
-  /// Whether the moments can move with the basis.
-  static constexpr bool moves = requires(RuleState<R, S, B> rule) { rule.first(); };
-  void check_transport() const {
-    if constexpr (projected && !moves && !coupled)
-      if (projector().transport != Transport::Keep)
-        detail::bad_argument("lowrank::cuda::Optimizer", "moments in few bits that move with the basis", "Transport::Keep, or fp32 moments");
-  }
-
   template <class K>
   void go(const K& kernel) { launch(*backend_, kernel); }
 
@@ -298,7 +181,7 @@ class Optimizer {
     const Gradient<S, U> from{.a = g};
     if constexpr (orthogonal) {
       go(sweep(from, Directed<S, decltype(rule_.element())>{rule_.element(), p.direction, d}, d, k, c));
-      p.polar(*backend_, p.direction, rule().polynomial, c);
+      p.polar(*backend_, p.direction, this->rule().polynomial, c);
       go(sweep(Columns<S>{p.direction, d}, to, d, k, c));
     } else if constexpr (by_kernel) {
       go(sweep(from, Columns<S>{p.direction, d}, d, k, c));
@@ -332,25 +215,30 @@ class Optimizer {
     Pieces p(arena, *this);
     Control<S>* c = control_.data();
     const Index r = rank_of(), k = shape_.k();
+    if constexpr (fusible)
+      if (!refreshing && !fast() && r <= largest_fused_rank && (form_ == Form::Fused || (form_ == Form::Auto && fused_pays(shape_.d(), k, r, sizeof(S), sizeof(T), sizeof(U)))))
+        return run_fused(p, w, g);
     const Intake<S, U, B> a{*backend_, g, c, p.panel};
     Plan plan{.refreshing = refreshing, .warm = Projector::warm(kept_), .declines = Projector::declines, .compares = Projector::compares,
-              .reset = projector().transport == Transport::Reset};
-    if constexpr (requires { projector().refresh_on_drift; }) plan.threshold = projector().refresh_on_drift;
+              .reset = this->projector().transport == Transport::Reset};
+    plan.threshold = drift();
 
+    constexpr bool takes = requires { projector_.core(*backend_, p.projection, p.core, c); };
+    const bool transforms = feeds_back || (!refreshing && fast());  // otherwise a refresh does
+    if constexpr (takes)
+      if (transforms) projector_.transform(*backend_, a, p.projection, c, error_.data());
     if constexpr (feeds_back) {  // A = G + E is known by its coefficients only; the transform is orthonormal
-      projector_.transform(*backend_, a, p.projection, c, error_.data());
       p.gradient.template operator()<S, S>(*backend_, View<const S>{p.projection.spectrum, shape_.d(), k, 1, shape_.d()});
       if (refreshing) projector_.choose(*backend_, p.projection);
     } else {
       p.gradient.template operator()<S, U>(*backend_, g, c);
       if (refreshing) projector_.refresh(*backend_, a, p.projection, c, plan.warm);
     }
-    if (!refreshing) projector_.prepare(*backend_, p.projection, c);
-    constexpr bool takes = requires { projector_.core(*backend_, p.projection, p.core, c); };
-    if constexpr (takes) {
-      if (refreshing || feeds_back) projector_.core(*backend_, p.projection, p.core, c, refreshing);
-      else a.down(projector_.basis(p.projection), r, p.core);
+    if (!refreshing && !transforms) projector_.prepare(*backend_, p.projection, c);
+    if (takes && (refreshing || transforms)) {
+      if constexpr (takes) projector_.core(*backend_, p.projection, p.core, c, refreshing);
     } else {
+      if (!refreshing) draw(p);
       a.down(refreshing ? p.projection.candidate : projector_.basis(p.projection), r, p.core);
     }
     p.core_squares.template operator()<S, S>(*backend_, View<const S>{p.core, r, k, 1, r});
@@ -378,22 +266,47 @@ class Optimizer {
     } else {
       go(Direction<S, decltype(rule_.element())>{rule_.element(), p.core, p.direction, r, k, LiftState<L, S>::limits ? p.norms : nullptr, c});
     }
-    if constexpr (orthogonal) p.polar(*backend_, p.direction, rule().polynomial, c);
+    if constexpr (orthogonal) p.polar(*backend_, p.direction, this->rule().polynomial, c);
     if constexpr (LiftState<L, S>::limits)
       go(Limit<S, decltype(lift_.rule())>{lift_.rule(), {p.gradient.column, p.core_squares.column, norms}, k, p.phi, c});
-    if constexpr (std::is_same_v<L, Residual>) go(Coefficients<S>{p.core, p.phi, p.direction, r, k, S(lift().scale), c});
+    if constexpr (std::is_same_v<L, Residual>) go(Coefficients<S>{p.core, p.phi, p.direction, r, k, S(this->lift().scale), c});
+    if constexpr (takes && LiftState<L, S>::uses_projection) {
+      if constexpr (!LiftState<L, S>::uses_gradient)
+        if (fast()) return write_transformed(*backend_, projector_, p.projection, p.direction, S(lift_.scale()), p.panel, weight(w), c);
+      if (refreshing || transforms) draw(p);
+    }
     write<L, S>(*backend_, lift_, projector_.basis(p.projection), p.direction, r, p.phi, p.panel, weight(w), g, c);
   }
+  /// Whether a transform stands in for products with the basis.
+  bool fast() const {
+    if constexpr (requires { projector_.fast(); }) return projector_.fast();
+    else return false;
+  }
+  /// The basis, where it is only drawn for a product.
+  void draw(Pieces& p) {
+    if constexpr (requires { projector_.draw(*backend_, p.projection); }) projector_.draw(*backend_, p.projection);
+  }
 
-  B* backend_;
-  Canonical shape_;
-  Projector projector_;
-  RuleState<R, S, B> rule_;
-  LiftState<L, S> lift_;
-  Array<Control<S>, B> control_{1, 1};
-  Array<S, B> error_;               // d x k, where it is fed back
-  typename Control<S>::Kept kept_;  // as of the last report
+  /// Between refreshes, with one pass over the gradient and one over the weight.
+  template <class T, class U>
+  void run_fused(Pieces& p, const View<T>& w, const View<const U>& g) {
+    Control<S>* c = control_.data();
+    const Index r = rank_of(), k = shape_.k();
+    projector_.prepare(*backend_, p.projection, c);
+    draw(p);
+    const S* basis = projector_.basis(p.projection);
+    project_small(*backend_, g, basis, r, p.chunks, p.gradient, p.core, static_cast<const Control<S>*>(c));
+    p.core_squares.template operator()<S, S>(*backend_, View<const S>{p.core, r, k, 1, r});
+    decide(p.gradient.column, p.core_squares.column, nullptr, {.threshold = drift()});
+    go(RuleAndLift<S, T, decltype(rule_.element())>{rule_.element(), p.core, basis, r, weight(w), S(lift_.scale()), c});
+  }
+  double drift() const {
+    if constexpr (requires { this->projector().refresh_on_drift; }) return this->projector().refresh_on_drift;
+    else return 0;
+  }
+
   bool known_norm_ = false;
+  Form form_ = Form::Auto;
 };
 
 template <class B, class T, class P, class R>

@@ -16,21 +16,15 @@ namespace cuda {
 /// y = x in double, columns times 1 / sqrt(square[j]); columns of no length, or that are not finite, are zero. kept = y.
 template <class S>
 struct UnitColumns {
-  static constexpr int threads = 256;
   const S* x;
   double *y, *kept;
   Index d, n;
   const double* square;
 
-  Grid grid() const { return {ceil_div(d * n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t;
-      if (e >= d * n) return;
-      const double length = square[e / d];
-      y[e] = kept[e] = length > 0 && is_finite(length) ? double(x[e]) / std::sqrt(length) : 0.0;
-    });
+  LOWRANK_HOST_DEVICE Index size() const { return d * n; }
+  LOWRANK_DEVICE void operator()(Index e) const {
+    const double length = square[e / d];
+    y[e] = kept[e] = length > 0 && is_finite(length) ? double(x[e]) / std::sqrt(length) : 0.0;
   }
 };
 

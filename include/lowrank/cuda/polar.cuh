@@ -31,41 +31,28 @@ inline PolarPolynomial polar_polynomial(Polynomial which) {
 /// out = x / (margin ||X|| + eps), the squared norm being in control->norm.
 template <class S>
 struct Margin {
-  static constexpr int threads = 256;
   const S* x;
   S* out;
   Index n;
   double margin, eps;
   const Control<S>* control;
 
-  Grid grid() const { return {ceil_div(n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i < n) out[i] = S(double(x[i]) / (margin * std::sqrt(control->norm) + eps));
-    });
-  }
+  LOWRANK_HOST_DEVICE Index size() const { return n; }
+  LOWRANK_DEVICE void operator()(Index i) const { out[i] = S(double(x[i]) / (margin * std::sqrt(control->norm) + eps)); }
 };
 
 /// square <- a I + b G + c square, n x n.
 template <class S>
 struct Quadratic {
-  static constexpr int threads = 256;
   const S* gram;
   S* square;
   Index n;
   S a, b, c;
 
-  Grid grid() const { return {ceil_div(n * n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t;
-      if (e >= n * n) return;
-      const S x = std::fma(c, square[e], b * gram[e]);
-      square[e] = e / n == e % n ? x + a : x;
-    });
+  LOWRANK_HOST_DEVICE Index size() const { return n * n; }
+  LOWRANK_DEVICE void operator()(Index e) const {
+    const S x = std::fma(c, square[e], b * gram[e]);
+    square[e] = e / n == e % n ? x + a : x;
   }
 };
 

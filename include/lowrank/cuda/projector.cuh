@@ -96,18 +96,11 @@ bool due(const Options& o, const Kept& kept) {
 /// P = the first r unit vectors.
 template <class S>
 struct UnitBasis {
-  static constexpr int threads = 256;
   S* P;
   Index d, r;
 
-  Grid grid() const { return {ceil_div(d * r, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t;
-      if (e < d * r) P[e] = e % d == e / d ? S(1) : S(0);
-    });
-  }
+  LOWRANK_HOST_DEVICE Index size() const { return d * r; }
+  LOWRANK_DEVICE void operator()(Index e) const { P[e] = e % d == e / d ? S(1) : S(0); }
 };
 
 /// What projectors that keep their basis share.

@@ -68,24 +68,18 @@ LOWRANK_HOST_DEVICE inline NormalPair normal_pair(std::uint32_t radius, std::uin
 /// out[i] = factor * (element i of a stream of N(0, 1)), i < n; the stream is `stream`, plus *offset where there is one.
 template <class S>
 struct FillNormal {
-  static constexpr int threads = 256;
   S* out;
   Index n;
   std::uint64_t seed, stream;
   double factor = 1;
   const std::uint64_t* offset = nullptr;
 
-  Grid grid() const { return {ceil_div(n, 4 * threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index b = block.index() * threads + t;
-      if (4 * b >= n) return;
-      const RandomBlock r = random_block(seed, stream + (offset == nullptr ? 0 : *offset), std::uint64_t(b));
-      const NormalPair low = normal_pair(r.word[0], r.word[1]), high = normal_pair(r.word[2], r.word[3]);
-      const double x[4] = {low.even, low.odd, high.even, high.odd};
-      for (Index q = 0; q < least<Index>(4, n - 4 * b); ++q) out[4 * b + q] = S(factor) * S(x[q]);
-    });
+  LOWRANK_HOST_DEVICE Index size() const { return ceil_div(n, 4); }
+  LOWRANK_DEVICE void operator()(Index b) const {
+    const RandomBlock r = random_block(seed, stream + (offset == nullptr ? 0 : *offset), std::uint64_t(b));
+    const NormalPair low = normal_pair(r.word[0], r.word[1]), high = normal_pair(r.word[2], r.word[3]);
+    const double x[4] = {low.even, low.odd, high.even, high.odd};
+    for (Index q = 0; q < least<Index>(4, n - 4 * b); ++q) out[4 * b + q] = S(factor) * S(x[q]);
   }
 };
 

@@ -4,7 +4,9 @@
 //   auto opt = lowrank::cuda::galore(context, view(w, rows, cols), {.rank = 128});
 //   lowrank::cuda::Fleet fleet(context, params, lowrank::galore({.rank = 128}));
 //
-// A recipe of another kind is written lowrank::Recipe{Dct{}, Lion{}, Residual{}}(context, w).
+// A recipe of another kind is written lowrank::Recipe{Dct{}, Lion{}, Residual{}}(context, w). What the CPU has and a device has not throws
+// std::invalid_argument or does not compile: moments in few bits that move with the basis (galore_8bit: Transport::Keep only), errors fed
+// back in few bits or without Dct, ranks that adapt, two-sided projections, other rules and projectors.
 #pragma once
 
 #include <lowrank/cuda/optimizer.cuh>

@@ -9,6 +9,7 @@
 //   motion()         a value: Motion operator()(t, lr), of the rule's t-th step
 //   beta1(), beta2() of the bias corrections that a transport of the moments needs; 0: none
 //   visit(f)         f(name, Array): what is kept between steps
+// Here is Adam's family; momentum_rule.cuh has Lion and Muon's.
 #pragma once
 
 #include <lowrank/cuda/control.cuh>
@@ -36,8 +37,6 @@ void check_adam(const char* who, const Options& o) {
 }
 
 }  // namespace detail
-
-// -- Adam -----------------------------------------------------------------------------------------------------------------------
 
 /// Of AdamW and its compact forms: bc_i = 1 - beta_i^t.
 template <class Options>
@@ -94,8 +93,14 @@ struct Adam {
 
   LOWRANK_DEVICE void begin(const Control<S>& c) { small = S(eps * (corrected ? c.motion.root : 1.0)); }
   LOWRANK_DEVICE S operator()(S x, S& m, S& v) const {
-    m = std::fma(c1, x, b1 * m);
-    v = std::fma(c2 * x, x, b2 * v);
+    m = b1 * m;
+    v = b2 * v;
+    return add(x, m, v);
+  }
+  /// From b1 m and b2 v.
+  LOWRANK_DEVICE S add(S x, S& m, S& v) const {
+    m = std::fma(c1, x, m);
+    v = std::fma(c2 * x, x, v);
     return m / (std::sqrt(v) + small);
   }
 };
@@ -218,11 +223,11 @@ struct EightBitDirection {
       }
       Adam<S> rule = adam;
       rule.begin(*control);
-      const S c = S(second[e0 + t]), square = c * c * (S(1) / S(255 * 255));
-      const int q = first[e0 + t];
-      m[t] = scale[0] / S(127 * 127) * S(q < 0 ? -q * q : q * q);
-      v[t] = scale[1] * (square * square);
-      direction[e0 + t] = rule(core[e0 + t], m[t], v[t]);
+      // m <- b1 m + (1-b1) x of m = scale sgn(q) q^2 / 127^2, and v of v = scale c^4 / 255^4, one factor for each
+      const int q = first[e0 + t], c = second[e0 + t];
+      m[t] = S(double(adam.b1) * double(scale[0]) / (127.0 * 127.0)) * S(q < 0 ? -q * q : q * q);
+      v[t] = S(double(adam.b2) * double(scale[1]) / (255.0 * 255.0 * 255.0 * 255.0)) * (S(c * c) * S(c * c));
+      direction[e0 + t] = rule.add(core[e0 + t], m[t], v[t]);
       largest[t] = m[t] < 0 ? -m[t] : m[t];
       largest_v[t] = v[t];
     });
@@ -238,20 +243,20 @@ struct EightBitDirection {
       if (t == 0) scale[0] = one, scale[1] = two;
       const Index e = e0 + t;
       constexpr S tiny = sizeof(S) == 4 ? S(0x1p-126) : S(0x1p-1022);
-      const int q = int(std::sqrt((m[t] < 0 ? -m[t] : m[t]) * (1 / most(one, tiny))) * S(127) + S(0.5));
+      const int q = int(std::nearbyint(std::sqrt((m[t] < 0 ? -m[t] : m[t]) * (1 / most(one, tiny))) * S(127)));
       first[e] = std::int8_t(m[t] < 0 ? -q : q);
       second[e] = fourth_root(v[t], v[t] * (1 / most(two, tiny)), random_half(seed, 2 * control->rule_step, std::uint64_t(e)));
     });
   }
 
  private:
-  LOWRANK_DEVICE static S power(S q) { return q * q * (q * q); }
-  /// c with (c / 255)^4 = y on average: the code below or the one above by 16 random bits; never 0 unless v is.
-  LOWRANK_DEVICE static std::uint8_t fourth_root(S v, S y, std::uint32_t u) {
+  /// c with (c / 255)^4 = y on average, kernel/codes.hpp: the number of b >= 0 with b^4 + u ((b + 1)^4 - b^4) < 255^4 y, taken for 1 below that.
+  LOWRANK_DEVICE static std::uint8_t fourth_root(S v, S share, std::uint32_t random) {
     if (!(v > 0)) return 0;
-    const S below = least(S(254), S(int(std::sqrt(std::sqrt(y)) * S(255)))), lower = power(below), step = power(below + 1) - lower;
-    const S beyond = y * power(255) - lower, chance = S(u) * (S(1) / S(65536)) * step;
-    return std::uint8_t(most(S(1), chance < beyond ? below + 1 : below));
+    constexpr S top = S(255.0 * 255.0 * 255.0 * 255.0), last = top * (1 - (sizeof(S) == 4 ? S(0x1p-24) : S(0x1p-53)));
+    const S y = least(most(share * top, S(1)), last), u = S(random) * S(1.0 / 65536);
+    const S b = std::nearbyint(std::sqrt(std::sqrt(y)) - u), h = b + S(0.5), step = h * ((h * h) * S(4) + 1);
+    return std::uint8_t(u * step < y - least(b * b * (b * b), y) ? b + 1 : b);
   }
 };
 
@@ -277,103 +282,6 @@ class RuleState<Adam8bit, S, B> : public AdamState<Adam8bit> {
   Array<std::int8_t, B> first_;
   Array<std::uint8_t, B> second_;
   Array<S, B> scales_;
-};
-
-// -- Lion -----------------------------------------------------------------------------------------------------------------------
-
-/// gain, decay before the update.
-struct PlainMotion {
-  double gain, weight_decay;
-  LOWRANK_HOST_DEVICE Motion operator()(std::uint64_t, double lr) const { return {gain, 1 - lr * weight_decay, 1, 1}; }
-};
-
-/// sign(b1 m + (1-b1) x);  m <- b2 m + (1-b2) x      (arXiv 2302.06675)
-template <class S>
-struct LionElement {
-  S b1, c1, b2, c2;
-  S* moment;
-
-  LOWRANK_DEVICE LionElement begin(const Control<S>&) const { return *this; }
-  LOWRANK_DEVICE S operator()(S x, Index at) const {
-    const S old = moment[at], direction = std::fma(c1, x, b1 * old);
-    moment[at] = std::fma(c2, x, b2 * old);
-    return direction > 0 ? S(1) : direction < 0 ? S(-1) : S(0);
-  }
-};
-
-template <class S, class B>
-class RuleState<Lion, S, B> {
- public:
-  static constexpr bool follows_memory = true;
-
-  RuleState() = default;
-  RuleState(const Lion& options, Index r, Index k, Index = 1, Index = 1) : options_(options), moment_(r, k) { check(); }
-
-  Lion& options() { return options_; }
-  const Lion& options() const { return options_; }
-  void check() const {
-    detail::check_beta("lowrank::Lion", "beta1", options_.beta1), detail::check_beta("lowrank::Lion", "beta2", options_.beta2);
-    detail::check_decay("lowrank::Lion", options_.weight_decay);
-  }
-  LionElement<S> element() const {
-    return {S(options_.beta1), S(1 - options_.beta1), S(options_.beta2), S(1 - options_.beta2), moment_.data()};
-  }
-  PlainMotion motion() const { return {1, options_.weight_decay}; }
-  double beta1() const { return 0; }
-  double beta2() const { return 0; }
-  S* first() const { return moment_.data(); }
-  S* second() const { return nullptr; }
-  void visit(auto&& f) { f("momentum", moment_); }
-
- private:
-  Lion options_;
-  Array<S, B> moment_;
-};
-
-// -- Orthogonal -----------------------------------------------------------------------------------------------------------------
-
-/// m <- mu m + x;  m, or x + mu m
-template <class S>
-struct MomentumElement {
-  S mu;
-  bool nesterov;
-  S* moment;
-
-  LOWRANK_DEVICE MomentumElement begin(const Control<S>&) const { return *this; }
-  LOWRANK_DEVICE S operator()(S x, Index at) const {
-    const S m = std::fma(S(1), x, mu * moment[at]);
-    moment[at] = m;
-    return nesterov ? std::fma(mu, m, x) : m;
-  }
-};
-
-/// Muon's rule: the element's direction is the momentum, of which the optimizer then takes the polar factor, all of it at once.
-template <class S, class B>
-class RuleState<Orthogonal, S, B> {
- public:
-  static constexpr bool follows_memory = false;
-
-  RuleState() = default;
-  RuleState(const Orthogonal& options, Index r, Index k, Index fan_out, Index fan_in)
-      : options_(options), moment_(r, k), fan_out_(fan_out), fan_in_(fan_in) { check(); }
-
-  Orthogonal& options() { return options_; }
-  const Orthogonal& options() const { return options_; }
-  void check() const {
-    detail::check_beta("lowrank::Orthogonal", "momentum", options_.momentum), detail::check_decay("lowrank::Orthogonal", options_.weight_decay);
-  }
-  MomentumElement<S> element() const { return {S(options_.momentum), options_.form == Momentum::Nesterov, moment_.data()}; }
-  PlainMotion motion() const { return {shape_factor(options_.shape_scale, double(fan_out_), double(fan_in_)), options_.weight_decay}; }
-  double beta1() const { return 0; }
-  double beta2() const { return 0; }
-  S* first() const { return moment_.data(); }
-  S* second() const { return nullptr; }
-  void visit(auto&& f) { f("momentum", moment_); }
-
- private:
-  Orthogonal options_;
-  Array<S, B> moment_;
-  Index fan_out_ = 1, fan_in_ = 1;
 };
 
 }  // namespace cuda

@@ -114,7 +114,7 @@ class SlTrain {
     return {room, x.rows, x.cols, x.cols, 1};
   }
   Branch<S, Machine> branch(Index samples) const {
-    return {*backend_, {rows(), cols(), rank(), samples}, A_.value.data(), B_.value.data(), S(scale()), 0};
+    return {*backend_, {rows(), cols(), rank(), samples}, columns<const S>(A_.value.data(), rank()), columns<const S>(B_.value.data(), rows()), S(scale()), 0};
   }
 
   Machine* backend_;

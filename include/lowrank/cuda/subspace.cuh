@@ -10,54 +10,33 @@ namespace cuda {
 /// y[i] += (1e-4 ||R|| / r) p[i]: far below the energies that matter, it keeps old directions where A has rank below r.
 template <class S>
 struct Blend {
-  static constexpr int threads = 256;
   const S* p;
   S* y;
   Index n, r;
   const Control<S>* control;
 
-  Grid grid() const { return {ceil_div(n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i < n) y[i] = std::fma(S(1e-4 * std::sqrt(control->norm) / double(r)), p[i], y[i]);
-    });
-  }
+  LOWRANK_HOST_DEVICE Index size() const { return n; }
+  LOWRANK_DEVICE void operator()(Index i) const { y[i] = std::fma(S(1e-4 * std::sqrt(control->norm) / double(r)), p[i], y[i]); }
 };
 
 /// S <- the numbers as they are, from double, columns in reverse order: eigenvectors of the largest eigenvalues first.
 template <class S>
 struct LastColumns {
-  static constexpr int threads = 256;
   const double* x;
   S* out;
   Index n, r;
 
-  Grid grid() const { return {ceil_div(n * r, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index e = block.index() * threads + t;
-      if (e < n * r) out[e] = S(x[e % n + (n - 1 - e / n) * n]);
-    });
-  }
+  LOWRANK_HOST_DEVICE Index size() const { return n * r; }
+  LOWRANK_DEVICE void operator()(Index e) const { out[e] = S(x[e % n + (n - 1 - e / n) * n]); }
 };
 template <class S>
 struct Widen {
-  static constexpr int threads = 256;
   const S* x;
   double* out;
   Index n;
 
-  Grid grid() const { return {ceil_div(n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i < n) out[i] = is_finite(double(x[i])) ? double(x[i]) : 0.0;
-    });
-  }
+  LOWRANK_HOST_DEVICE Index size() const { return n; }
+  LOWRANK_DEVICE void operator()(Index i) const { out[i] = is_finite(double(x[i])) ? double(x[i]) : 0.0; }
 };
 
 /// Warm-started block iteration, P <- orth(A (A^T P) + delta P), signs as in P; cold-started by a randomized range finder (Halko,

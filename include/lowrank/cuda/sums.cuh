@@ -60,21 +60,15 @@ struct ColumnSquares {
 
 /// column[j] = the chunks' sums, in order.
 struct ColumnTotals {
-  static constexpr int threads = 256;
   const double* partial;
   Index cols, chunks;
   double* column;
 
-  Grid grid() const { return {ceil_div(cols, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index j = block.index() * threads + t;
-      if (j >= cols) return;
-      double sum = 0;
-      for (Index c = 0; c < chunks; ++c) sum += partial[c * cols + j];
-      column[j] = sum;
-    });
+  LOWRANK_HOST_DEVICE Index size() const { return cols; }
+  LOWRANK_DEVICE void operator()(Index j) const {
+    double sum = 0;
+    for (Index c = 0; c < chunks; ++c) sum += partial[c * cols + j];
+    column[j] = sum;
   }
 };
 
@@ -129,20 +123,13 @@ struct Norm {
 /// out[i] = x[i] / ||X|| with the norm in `control`; out may be x.
 template <class S>
 struct Normalise {
-  static constexpr int threads = 256;
   const S* x;
   S* out;
   Index n;
   const Control<S>* control;
 
-  Grid grid() const { return {ceil_div(n, threads)}; }
-  template <class Block>
-  LOWRANK_DEVICE void operator()(Block& block) const {
-    block.each([&](int t) {
-      const Index i = block.index() * threads + t;
-      if (i < n) out[i] = x[i] * control->inverse_norm;
-    });
-  }
+  LOWRANK_HOST_DEVICE Index size() const { return n; }
+  LOWRANK_DEVICE void operator()(Index i) const { out[i] = x[i] * control->inverse_norm; }
 };
 
 }  // namespace cuda

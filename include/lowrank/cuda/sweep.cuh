@@ -132,6 +132,13 @@ struct Weight {
   bool stochastic = false;
   std::uint64_t seed = 0, step = 0;
 
+  /// n columns from j0 on.
+  Weight columns(Index j0, Index n) const {
+    Weight part = *this;
+    part.w = {w.data + j0 * w.col_stride, w.rows, n, w.row_stride, w.col_stride};
+    part.first = first + j0 * number_of_column;
+    return part;
+  }
   LOWRANK_DEVICE Weight begin(const Control<S>& c) const {
     Weight x = *this;
     x.move = S(-c.move);

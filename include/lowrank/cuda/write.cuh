@@ -50,6 +50,33 @@ struct Directed {
   LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { direction[i + j * ld] = element(x, i + j * ld); }
 };
 
+/// A sink of `factor` times what is written.
+template <class S, class Sink>
+struct Times {
+  Sink sink;
+  S factor;
+  bool down = sink.down;
+
+  LOWRANK_DEVICE Times begin(const Control<S>& c) const { return {sink.begin(c), factor}; }
+  LOWRANK_DEVICE void operator()(Index i, Index j, S x) const { sink(i, j, factor * x); }
+};
+
+/// W <- after (before W - move scale P N), P N by the projector's transform: into W where columns are contiguous, otherwise panel by panel
+/// and turned.
+template <class S, class B, class Projector, class Work, class T>
+void write_transformed(B& backend, const Projector& projector, const Work& work, const S* direction, S scale, S* panel, const Weight<S, T>& weight,
+                       const Control<S>* c) {
+  using Sink = Times<S, Weight<S, T>>;
+  const Index d = weight.w.rows, k = weight.w.cols;
+  if (weight.down) return projector.back(backend, work, direction, Sink{weight, scale}, 0, k, c);
+  const Index wide = Intake<S, S, B>::panel_columns(d, k);
+  for (Index j0 = 0; j0 < k; j0 += wide) {
+    const Index n = least(wide, k - j0);
+    projector.back(backend, work, direction, Columns<S>{panel, d}, j0, n, c);
+    launch(backend, sweep(Columns<S>{panel, d}, Sink{weight.columns(j0, n), scale}, d, n, c));
+  }
+}
+
 /// W <- after (before W - move (P N + A diag(phi))), P d x r, N r x k, phi of k numbers where the lift has them. panel: d x
 /// Intake::panel_columns(d, k), for a W of another scalar than S.
 template <class L, class S, class B, class T, class U>
@@ -72,10 +99,7 @@ void write(B& backend, const LiftState<L, S>& lift, const S* basis, const S* dir
         const View<const U> part{g.data + j0 * g.col_stride, d, n, g.row_stride, g.col_stride};
         launch(backend, sweep(Gradient<S, U>{.a = part, .factor = phi + j0}, Added<S>{panel, d}, d, n, c));
       }
-      Weight<S, T> to = weight;
-      to.w = {w.data + j0 * w.col_stride, d, n, w.row_stride, w.col_stride};
-      to.first = j0 * to.number_of_column;
-      launch(backend, sweep(Columns<S>{panel, d}, to, d, n, c));
+      launch(backend, sweep(Columns<S>{panel, d}, weight.columns(j0, n), d, n, c));
     }
   }
 }

@@ -16,6 +16,10 @@ namespace lowrank::inline LOWRANK_ABI {
 namespace exchange {
 namespace detail {
 
+/// An array, not a number.
+template <class X>
+concept HasMemory = requires(X& x) { x.data(); };
+
 /// The CPU's optimizer for the same matrix and options, without state.
 template <class Device>
 auto twin(const Device& device) {
@@ -26,27 +30,33 @@ auto twin(const Device& device) {
   return Optimizer(w, device.projector(), device.rule(), device.lift());
 }
 
+inline constexpr const char* who = "lowrank::exchange";
+
+/// f(here, there) of two fields of one name, which must be of one kind and shape.
+template <class Here, class There, class F>
+void both(const char* name, Here& here, There& there, const F& f) {
+  constexpr bool arrays = HasMemory<Here> && HasMemory<There>;
+  constexpr bool numbers = !HasMemory<Here> && std::is_same_v<std::remove_const_t<Here>, std::remove_const_t<There>>;
+  if constexpr (arrays) {
+    if (here.rows() != there.rows() || here.cols() != there.cols() || here.bytes() != there.bytes())
+      lowrank::detail::bad_argument(who, std::string(name) + " of " + lowrank::detail::shape_text(there.rows(), there.cols()),
+                                    lowrank::detail::shape_text(here.rows(), here.cols()));
+    f(here, there);
+  } else if constexpr (numbers) {
+    f(here, there);
+  } else {
+    lowrank::detail::bad_argument(who, std::string("the field ") + name + " of two types", "one");
+  }
+}
+
 /// f(the CPU's field, the device's array or number) for every field; both must have the same.
 template <class Cpu, class Device, class F>
 void each_field(Cpu& cpu, Device& device, const F& f) {
-  const char* who = "lowrank::exchange";
   std::size_t found = 0, expected = 0;
   const auto with = [&](const char* name, auto& there) {
     ++expected;
     cpu.visit([&](const char* mine, auto& here) {
-      if (std::string(mine) != name) return;
-      constexpr bool array = requires { here.data(); }, array_there = requires { there.data(); };
-      constexpr bool numbers = !array && !array_there && std::is_same_v<std::remove_cvref_t<decltype(here)>, std::remove_cvref_t<decltype(there)>>;
-      if constexpr (!(array && array_there) && !numbers) {
-        lowrank::detail::bad_argument(who, std::string("the field ") + name + " of two types", "one");
-      } else {
-        if constexpr (array)
-          if (here.rows() != there.rows() || here.cols() != there.cols() || here.bytes() != there.bytes())
-            lowrank::detail::bad_argument(who, std::string(name) + " of " + lowrank::detail::shape_text(there.rows(), there.cols()),
-                                          lowrank::detail::shape_text(here.rows(), here.cols()));
-        ++found;
-        f(here, there);
-      }
+      if (std::string(mine) == name) both(name, here, there, f), ++found;
     });
   };
   device.visit(with);
@@ -65,7 +75,7 @@ auto to_cpu(Device& device) {
   auto cpu = detail::twin(device);
   cpu.allocate();
   detail::each_field(cpu, device, [&](auto& here, auto& there) {
-    if constexpr (requires { here.data(); }) device.backend().download(here.data(), there.data(), here.bytes());
+    if constexpr (detail::HasMemory<std::remove_reference_t<decltype(here)>>) device.backend().download(here.data(), there.data(), here.bytes());
     else here = there;
   });
   return cpu;
@@ -80,7 +90,7 @@ void to_device(const Cpu& from, Device& device) {
     lowrank::detail::bad_shape("lowrank::exchange::to_device", cpu.rows(), cpu.cols(), device.rows(), device.cols());
   detail::each_field(cpu, device, [](auto&, auto&) {});  // all or nothing
   detail::each_field(cpu, device, [&](auto& here, auto& there) {
-    if constexpr (requires { here.data(); }) device.backend().upload(there.data(), here.data(), here.bytes());
+    if constexpr (detail::HasMemory<std::remove_reference_t<decltype(here)>>) device.backend().upload(there.data(), here.data(), here.bytes());
     else there = here;
   });
 }

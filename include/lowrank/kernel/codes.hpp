@@ -1,26 +1,20 @@
-// Codes<Bytes>: moments in few bits, a register at a time. Decoding is products alone, so its bits are those of every kernel set and
-// flag; sets built with the same flags encode to the same codes (a compiler may fuse a multiply with an add there). A step of Adam8bit
-// or AdamBf16 on 4096 x 4096 takes a twentieth of the time it took number by number.
+// Codes<Bytes>: moments in few bits, a register at a time, and the steps of Adam on them.
+//
+// What is stored does not depend on the kernel set, the compiler or the machine (the GPU's codes are the same, lowrank/cuda/rule.cuh):
+// no product that was rounded feeds a sum directly, where one compiler would fuse the two and another not. Between them stands a
+// comparison that is needed anyway.
 #pragma once
 
-#include <algorithm>  // std::max
+#include <algorithm>  // std::max, std::min
 #include <cstdint>    // std::int8_t, std::uint8_t, std::uint16_t, std::uint64_t
 #include <limits>     // std::numeric_limits
 
-#include <lowrank/kernel/vector.hpp>
+#include <lowrank/kernel/convert.hpp>
+#include <lowrank/kernel/operations.hpp>
+#include <lowrank/kernel/philox.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace kernel {
-
-namespace detail {
-
-/// n numbers of type T in one vector.
-template <class T, Index n>
-struct Pack {
-  typedef T Raw __attribute__((vector_size(n * Index(sizeof(T)))));
-};
-
-}  // namespace detail
 
 template <int Bytes>
 class Codes {
@@ -28,59 +22,35 @@ class Codes {
   using Register = Vec<S, Bytes>;
 
  public:
+  /// The most entries that share a scale.
+  static constexpr Index code_block = 256;
+
   /// Numbers first, first + 1, ... of 16 random bits: halves of the 32-bit words of (seed, stream), the lower one first.
-  /// first is a multiple of 8; there is room for n rounded up to 64. Philox on 64-bit lanes (core/rng.hpp), a block in each.
+  /// first is a multiple of 8; there is room for n rounded up to 64.
   static void random_halves(Index n, std::uint64_t seed, std::uint64_t stream, std::uint64_t first, std::uint16_t* out) {
-    using U = typename detail::Pack<std::uint64_t, Bytes / 8>::Raw;
-    constexpr Index L = Bytes / 8;
-    const U low = U{} + 0xFFFFFFFFu;
-    for (Index e = 0; e < n; e += 8 * L, out += 8 * L) {
-      U block = U{} + (first + std::uint64_t(e)) / 8;
-      for (Index l = 0; l < L; ++l) block[l] += std::uint64_t(l);
-      U c0 = block & low, c1 = block >> 32, c2 = U{} + (stream & 0xFFFFFFFFu), c3 = U{} + (stream >> 32);
-      auto k0 = std::uint32_t(seed), k1 = std::uint32_t(seed >> 32);
-      for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-        const U a = multiply_low_halves(c0, U{} + 0xD2511F53u), b = multiply_low_halves(c2, U{} + 0xCD9E8D57u);
-        c0 = (b >> 32) ^ (c1 & low) ^ k0;
-        c2 = (a >> 32) ^ (c3 & low) ^ k1;
-        c1 = b;
-        c3 = a;
-      }
-      const U front = (c0 & low) | (c1 << 32), back = (c2 & low) | (c3 << 32);
-      for (Index l = 0; l < L; ++l) {
-        const std::uint64_t words[2] = {front[l], back[l]};
-        std::memcpy(out + 8 * l, words, 16);
-      }
-    }
+    const Philox<Bytes> random(seed, stream);
+    for (Index e = 0; e < n; e += group) random.draw(first + std::uint64_t(e), out + e);
   }
 
   /// m = scale_m sgn(q) (q / 127)^2,  v = scale_v (c / 255)^4
   template <class S>
   static void decode8(Index n, const std::int8_t* q, const std::uint8_t* c, S scale_m, S scale_v, S* m, S* v) {
-    const auto one = Register<S>::all(scale_m / S(127 * 127)), two = Register<S>::all(scale_v), unit = Register<S>::all(S(1) / S(255 * 255));
-    static_assert(S(255 * 255) * (S(1) / S(255 * 255)) == 1, "the largest of a block comes back as it is");
-    sweep<S>(n, [&](Index i, Index part) LOWRANK_LAMBDA_INLINE {
-      const Register<S> x = numbers<S>(q + i, part), y = numbers<S>(c + i, part);
-      (one * (x * abs(x))).store(m + i, part);
-      const Register<S> square = (y * y) * unit;
-      (two * (square * square)).store(v + i, part);
+    const Decode8<S> decode(scale_m, scale_v);
+    groups(n, [&](Index e, Index count) LOWRANK_LAMBDA_INLINE {
+      Registers<S> first, second;
+      decode(q + e, c + e, count, first, second);
+      first.store(m + e, count);
+      second.store(v + e, count);
     });
   }
 
   /// The largest |m| and v of a block.
   template <class S>
   static void largest(Index n, const S* m, const S* v, S& of_m, S& of_v) {
-    Register<S> a = Register<S>::zero(), b = Register<S>::zero();
-    sweep<S>(n, [&](Index i, Index part) LOWRANK_LAMBDA_INLINE {
-      const Register<S> x = abs(Register<S>::load(m + i, part)), y = Register<S>::load(v + i, part);
-      a.v = x.v > a.v ? x.v : a.v;
-      b.v = y.v > b.v ? y.v : b.v;
-    });
-    of_m = of_v = 0;
-    for (Index l = 0; l < Register<S>::lanes; ++l) {
-      of_m = a.v[l] > of_m ? a.v[l] : of_m;
-      of_v = b.v[l] > of_v ? b.v[l] : of_v;
-    }
+    Largest<S> most;
+    groups(n, [&](Index e, Index count) LOWRANK_LAMBDA_INLINE { most(Registers<S>::load(m + e, count), Registers<S>::load(v + e, count)); });
+    of_m = lane_maximum(most.m);
+    of_v = lane_maximum(most.v);
   }
 
   /// The codes of m and v >= 0, whose largest are given: q to nearest; c the code below or the one above, between which v lies,
@@ -88,93 +58,278 @@ class Codes {
   template <class S>
   static void encode8(Index n, const S* m, const S* v, S scale_m, S scale_v, const std::uint16_t* random, std::int8_t* q,
                       std::uint8_t* c) {
-    constexpr S tiny = std::numeric_limits<S>::min(), top = S(255.0 * 255.0 * 255.0 * 255.0);
-    const auto one = Register<S>::all(S(1) / std::max(scale_m, tiny)), two = Register<S>::all(S(1) / std::max(scale_v, tiny));
-    const auto zero = Register<S>::zero(), unit = Register<S>::all(S(1));
-    const auto power = [](Register<S> x) LOWRANK_LAMBDA_INLINE { return (x * x) * (x * x); };
-    sweep<S>(n, [&](Index i, Index part) LOWRANK_LAMBDA_INLINE {
-      const Register<S> x = Register<S>::load(m + i, part), y = Register<S>::load(v + i, part) * two, u = numbers<S>(random + i, part);
-      const Register<S> near = whole(sqrt(abs(x) * one) * Register<S>::all(S(127)) + Register<S>::all(S(0.5)));
-      store_codes(Register<S>{x.v < zero.v ? -near.v : near.v}, q + i, part);
-      const Register<S> root = whole(sqrt(sqrt(y)) * Register<S>::all(S(255)));
-      const Register<S> below{root.v > S(254) ? zero.v + S(254) : root.v}, lower = power(below), step = power(below + unit) - lower;
-      const Register<S> beyond = y * Register<S>::all(top) - lower, chance = u * Register<S>::all(S(1) / S(65536)) * step;
-      const Register<S> code{chance.v < beyond.v ? below.v + S(1) : below.v};
-      const Register<S> kept{code.v < unit.v ? unit.v : code.v};
-      store_codes(Register<S>{Register<S>::load(v + i, part).v > zero.v ? kept.v : zero.v}, c + i, part);
+    const Encode8<S> encode(scale_m, scale_v);
+    groups(n, [&](Index e, Index count) LOWRANK_LAMBDA_INLINE {
+      encode(Registers<S>::load(m + e, count), Registers<S>::load(v + e, count), random + e, count, q + e, c + e);
     });
+  }
+
+  /// A step of Adam (Operations::adam) on n entries whose moments are codes, every code_block of them with two scales: those at
+  /// scales[0], scales[1], then the next. Entry 0 has number `first` among the random numbers, a multiple of 8. `ahead` is asked for a
+  /// line of 64 bytes with every 64 of out.
+  template <class S, class Ahead = Idle>
+  static void adam8(Index n, const S* g, std::int8_t* q, std::uint8_t* c, S* scales, S* out, double beta1, double beta2, double epsilon,
+                    std::uint64_t seed, std::uint64_t stream, std::uint64_t first, Ahead&& ahead = {}) {
+    struct Block {
+      S m[code_block], v[code_block];
+      std::uint16_t random[code_block];
+    } blocks[2];
+    const Philox<Bytes> random(seed, stream);
+    const typename Operations<Bytes>::template AdamStep<S> step(beta1, beta2, epsilon);
+    // a block is encoded while the next one is decoded and stepped: divisions and roots leave the other units idle
+    for (Index at = 0, then = 0, now = 0; at < n + code_block; at += code_block, then = now) {
+      now = std::min(code_block, std::max(n - at, Index(0)));
+      Block& block = blocks[at / code_block % 2];
+      const Block& last = blocks[(at / code_block + 1) % 2];
+      S* scale = scales + 2 * (at / code_block);
+      // m <- b1 m + (1-b1) x of m = scale w / 127^2, w = sgn(q) q^2, and v of v = scale p / 255^4, p = c^4: one factor for each
+      const auto b1 = number<S>(now > 0 ? double(S(beta1)) * double(scale[0]) / square_127 : 0);
+      const auto b2 = number<S>(now > 0 ? double(S(beta2)) * double(scale[1]) / fourth_255 : 0);
+      const Encode8<S> encode(then > 0 ? scale[-2] : S(0), then > 0 ? scale[-1] : S(0));
+      Largest<S> most;
+      const auto forward = [&](Index e, Index count) LOWRANK_LAMBDA_INLINE {
+        Registers<S> one = numbers<S>(q + at + e, count), two = numbers<S>(c + at + e, count), x = Registers<S>::load(g + at + e, count);
+        each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
+          one[t] = b1 * (one[t] * abs(one[t]));
+          two[t] = two[t] * two[t];
+          two[t] = b2 * (two[t] * two[t]);
+          x[t] = step.add(x[t], one[t], two[t]);
+        });
+        x.store(out + at + e, count);
+        for (Index line = 0; line < group * Index(sizeof(S)); line += 64) ahead.next();
+        fetch_group(g + at + e), fetch_group(q + at + e), fetch_group(c + at + e);
+        one.store(block.m + e, group);
+        two.store(block.v + e, group);
+        most(one, two);
+        random.draw(first + std::uint64_t(at + e), block.random + e);
+      };
+      const auto finish = [&](Index e, Index count) LOWRANK_LAMBDA_INLINE {
+        const Index begin = at - code_block + e;
+        encode(Registers<S>::load(last.m + e, group), Registers<S>::load(last.v + e, group), last.random + e, count, q + begin, c + begin);
+      };
+      for (Index e = 0; e < code_block; e += group) {
+        if (e + group <= now) forward(e, group);
+        else if (e < now) forward(e, now - e);
+        if (e + group <= then) finish(e, group);
+        else if (e < then) finish(e, then - e);
+      }
+      if (now > 0) {
+        scale[0] = lane_maximum(most.m);
+        scale[1] = lane_maximum(most.v);
+      }
+    }
   }
 
   /// bf16 is the upper half of a float.
   template <class S>
   static void decode_bf16(Index n, const std::uint16_t* x, S* out) {
-    sweep<S>(n, [&](Index i, Index part) LOWRANK_LAMBDA_INLINE {
-      const Words<S> bits = __builtin_convertvector(raw<S>(x + i, part), Words<S>) << 16;
-      Register<S>{__builtin_convertvector(reinterpret<Floats<S>>(bits), typename Register<S>::Raw)}.store(out + i, part);
-    });
+    groups(n, [&](Index e, Index count) LOWRANK_LAMBDA_INLINE { from_bf16<S>(x + e, count).store(out + e, count); });
   }
   /// Rounded to one of the two neighbours, right on average: 16 random bits are added to the 16 that are cut off. `turn`: the bytes
   /// of a random number exchanged, for a second use of it. Numbers beyond 3.3e38 become that.
   template <class S>
   static void encode_bf16(Index n, const S* x, const std::uint16_t* random, bool turn, std::uint16_t* out) {
-    const auto limit = Register<S>::all(S(3.3e38f)), minus = Register<S>::all(S(-3.3e38f));
-    sweep<S>(n, [&](Index i, Index part) LOWRANK_LAMBDA_INLINE {
-      Register<S> a = Register<S>::load(x + i, part);
-      a.v = a.v > limit.v ? limit.v : a.v < minus.v ? minus.v : a.v;
-      const Words<S> bits = reinterpret<Words<S>>(__builtin_convertvector(a.v, Floats<S>));
-      Words<S> u = __builtin_convertvector(raw<S>(random + i, part), Words<S>);
-      if (turn) u = ((u & 255) << 8) | (u >> 8);
-      const auto rounded = __builtin_convertvector((bits + u) >> 16, Halves<S>);
-      std::memcpy(out + i, &rounded, std::size_t(part) * sizeof(std::uint16_t));
+    groups(n, [&](Index e, Index count) LOWRANK_LAMBDA_INLINE { to_bf16(Registers<S>::load(x + e, count), random + e, turn, count, out + e); });
+  }
+
+  /// A step of Adam on n entries with moments in bf16, entry 0 having number `first`, a multiple of 8: V is rounded by turned numbers.
+  template <class S, class Ahead = Idle>
+  static void adam_bf16(Index n, const S* g, std::uint16_t* m, std::uint16_t* v, S* out, double beta1, double beta2, double epsilon,
+                        std::uint64_t seed, std::uint64_t stream, std::uint64_t first, Ahead&& ahead = {}) {
+    std::uint16_t halves[2][group];
+    const Philox<Bytes> random(seed, stream);
+    const typename Operations<Bytes>::template AdamStep<S> step(beta1, beta2, epsilon);
+    random.draw(first, halves[0]);
+    groups(n, [&](Index e, Index count) LOWRANK_LAMBDA_INLINE {
+      random.draw(first + std::uint64_t(e + group), halves[(e / group + 1) % 2]);  // the next ones: a long chain beside the divisions
+      Registers<S> one = from_bf16<S>(m + e, count), two = from_bf16<S>(v + e, count), x = Registers<S>::load(g + e, count);
+      each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { x[t] = step(x[t], one[t], two[t]); });
+      x.store(out + e, count);
+      for (Index line = 0; line < group * Index(sizeof(S)); line += 64) ahead.next();
+      fetch_group(g + e), fetch_group(m + e), fetch_group(v + e);
+      to_bf16(one, halves[e / group % 2], false, count, m + e);
+      to_bf16(two, halves[e / group % 2], true, count, v + e);
     });
   }
 
  private:
+  /// So many entries go side by side, since every one alone is a long chain of operations; they share a draw of random numbers.
+  static constexpr Index group = Bytes;
   template <class S>
-  using Words = typename detail::Pack<std::uint32_t, Register<S>::lanes>::Raw;
-  template <class S>
-  using Floats = typename detail::Pack<float, Register<S>::lanes>::Raw;
-  template <class S>
-  using Halves = typename detail::Pack<std::uint16_t, Register<S>::lanes>::Raw;
-  template <class S>
-  using Whole = typename detail::Pack<std::int32_t, Register<S>::lanes>::Raw;
+  struct Registers {
+    static constexpr Index count = group / Register<S>::lanes, lanes = Register<S>::lanes;
+    Register<S> of[count];
+    LOWRANK_INLINE Register<S>& operator[](Index t) { return of[t]; }
+    LOWRANK_INLINE const Register<S>& operator[](Index t) const { return of[t]; }
 
-  template <class To, class From>
-  static LOWRANK_INLINE To reinterpret(const From& x) {
-    static_assert(sizeof(To) == sizeof(From));
-    To y;
-    std::memcpy(&y, &x, sizeof(To));
-    return y;
+    static LOWRANK_INLINE Registers load(const S* p, Index n) {
+      Registers x;
+      if (n == group) each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { x[t] = Register<S>::load(p + t * lanes); });
+      else each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { x[t] = Register<S>::load(p + t * lanes, part(n, t)); });
+      return x;
+    }
+    LOWRANK_INLINE void store(S* p, Index n) const {
+      if (n == group) each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { of[t].store(p + t * lanes); });
+      else each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { of[t].store(p + t * lanes, part(n, t)); });
+    }
+    /// How many of the first n entries register t holds.
+    static LOWRANK_INLINE Index part(Index n, Index t) { return std::clamp<Index>(n - t * lanes, 0, lanes); }
+  };
+  /// f(0), f(1), ... for the registers of a group.
+  template <class S, class F>
+  static LOWRANK_INLINE void each(const F& f) {
+    [&]<Index... T>(std::integer_sequence<Index, T...>) LOWRANK_LAMBDA_INLINE { (f(T), ...); }(std::make_integer_sequence<Index, Registers<S>::count>{});
   }
-  template <class S, class T>
-  static LOWRANK_INLINE auto raw(const T* p, Index part) {
-    typename detail::Pack<T, Register<S>::lanes>::Raw x{};
-    std::memcpy(&x, p, std::size_t(part) * sizeof(T));
+  template <class S, class F>
+  static LOWRANK_INLINE const Registers<S>& each(const F& f, const Registers<S>& x) { each<S>(f); return x; }
+  /// f(first entry, entries), of whole groups and what is left.
+  template <class F>
+  static LOWRANK_INLINE void groups(Index n, const F& f) {
+    Index e = 0;
+    for (; e + group <= n; e += group) f(e, group);
+    if (e < n) f(e, n - e);
+  }
+
+  /// What is read is asked for so many entries before: hardware looks ahead within a page only.
+  static constexpr Index far = 1024;
+  template <class T>
+  static LOWRANK_INLINE void fetch_group(const T* p) {
+    for (Index i = 0; i < group; i += 64 / Index(sizeof(T))) __builtin_prefetch(p + far + i);
+  }
+  static constexpr double square_127 = 127.0 * 127.0, fourth_255 = 255.0 * 255.0 * 255.0 * 255.0;
+  template <class S>
+  static LOWRANK_INLINE Register<S> number(double x) { return Register<S>::all(S(x)); }
+  template <class S>
+  using Words = typename Pack<std::uint32_t, Register<S>::lanes>::Raw;
+  template <class S>
+  using Floats = typename Pack<float, Register<S>::lanes>::Raw;
+  template <class S>
+  using Halves = typename Pack<std::uint16_t, Register<S>::lanes>::Raw;
+  template <class S>
+  using Whole = typename Pack<std::int32_t, Register<S>::lanes>::Raw;
+
+  template <class S>
+  struct Decode8 {
+    Register<S> one, two;
+    static_assert(S(255 * 255) * (S(1) / S(255 * 255)) == 1, "the largest of a block comes back as it is");
+
+    Decode8(S scale_m, S scale_v) : one(Register<S>::all(scale_m / S(127 * 127))), two(Register<S>::all(scale_v)) {}
+    LOWRANK_INLINE void operator()(const std::int8_t* q, const std::uint8_t* c, Index count, Registers<S>& m, Registers<S>& v) const {
+      const Registers<S> x = numbers<S>(q, count), y = numbers<S>(c, count);
+      each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
+        const Register<S> square = (y[t] * y[t]) * Register<S>::all(S(1) / S(255 * 255));
+        m[t] = one * (x[t] * abs(x[t]));
+        v[t] = two * (square * square);
+      });
+    }
+  };
+
+  template <class S>
+  struct Encode8 {
+    Register<S> one, two;
+
+    Encode8(S scale_m, S scale_v) : one(inverse(scale_m)), two(inverse(scale_v)) {}
+    LOWRANK_INLINE void operator()(const Registers<S>& m, const Registers<S>& v, const std::uint16_t* random, Index count, std::int8_t* q,
+                                   std::uint8_t* c) const {
+      // c = the number of b >= 0 with b^4 + u ((b + 1)^4 - b^4) < y = 255^4 v / scale, u in [0, 1), y taken for 1 below that. The fourth
+      // root of y, less u, is 0 to 0.21 above the b where both sides are equal: to nearest it is c or c - 1, which the difference there tells.
+      // (b + 1)^4 - b^4 = 4 h^3 + h, h = b + 1/2. min(b^4, y) for b^4: see above.
+      constexpr S top = S(fourth_255), last = top * (1 - std::numeric_limits<S>::epsilon() / 2);
+      Registers<S> u = numbers<S>(random, group), y, b, beyond, root;
+      each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { y[t] = min(max((v[t] * two) * number<S>(top), number<S>(1)), number<S>(last)); });
+      each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { root[t] = sqrt(abs(m[t]) * one); });
+      each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
+        u[t] = u[t] * number<S>(1.0 / 65536);
+        b[t] = nearest(near_fourth_root(y[t]) - u[t]);
+      });
+      each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
+        const Register<S> square = b[t] * b[t];
+        beyond[t] = y[t] - min(square * square, y[t]);
+      });
+      // q = [127 sqrt(|m| / scale)]
+      store_codes<S>(each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { root[t] = with_sign_of(root[t] * number<S>(127), m[t]); }, root), q, count);
+      each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
+        const Register<S> h = b[t] + number<S>(0.5), step = h * ((h * h) * number<S>(4) + number<S>(1));
+        b[t].v = (u[t] * step).v < beyond[t].v ? (b[t] + number<S>(1)).v : b[t].v;
+      });
+      store_codes<S>(each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { b[t].v = v[t].v > S(0) ? b[t].v : number<S>(0).v; }, b), c, count);
+    }
+
+   private:
+    static Register<S> inverse(S scale) { return Register<S>::all(1 / std::max(scale, std::numeric_limits<S>::min())); }
+  };
+
+  template <class S>
+  struct Largest {
+    Register<S> m = Register<S>::zero(), v = m;
+    LOWRANK_INLINE void operator()(const Registers<S>& x, const Registers<S>& y) {
+      each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
+        m = max(abs(x[t]), m);
+        v = max(y[t], v);
+      });
+    }
+  };
+
+  template <class S>
+  static LOWRANK_INLINE Registers<S> from_bf16(const std::uint16_t* p, Index n) {
+    Registers<S> x;
+    each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
+      const auto bits = (Words<S>)widen<std::uint16_t, Register<S>::lanes>(raw<S>(p, n, t)) << 16;
+      x[t].v = __builtin_convertvector((Floats<S>)bits, typename Register<S>::Raw);
+    });
     return x;
   }
-  /// In two steps from bytes: g++ 12 widens them to 32 bits one by one.
-  template <class S, class T>
-  static LOWRANK_INLINE Register<S> numbers(const T* p, Index part) {
-    using Middle = std::conditional_t<std::is_signed_v<T>, std::int16_t, std::uint16_t>;
-    const auto middle = __builtin_convertvector(raw<S>(p, part), typename detail::Pack<Middle, Register<S>::lanes>::Raw);
-    return {__builtin_convertvector(__builtin_convertvector(middle, Whole<S>), typename Register<S>::Raw)};
-  }
-  /// x >= 0 without its fraction.
   template <class S>
-  static LOWRANK_INLINE Register<S> whole(Register<S> x) {
-    return {__builtin_convertvector(__builtin_convertvector(x.v, Whole<S>), typename Register<S>::Raw)};
+  static LOWRANK_INLINE void to_bf16(const Registers<S>& x, const std::uint16_t* random, bool turn, Index n, std::uint16_t* p) {
+    const auto limit = Register<S>::all(S(3.3e38f)), minus = Register<S>::all(S(-3.3e38f));
+    each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
+      auto u = raw<S>(random, group, t);
+      if (turn) u = (u << 8) | (u >> 8);
+      const auto bits = (Words<S>)__builtin_convertvector(max(min(x[t], limit), minus).v, Floats<S>);
+      const auto rounded = __builtin_convertvector((bits + (Words<S>)widen<std::uint16_t, Register<S>::lanes>(u)) >> 16, Halves<S>);
+      put<S>(rounded, p, n, t);
+    });
+  }
+
+  /// The numbers of register t among the first n of a group.
+  template <class S, class T>
+  static LOWRANK_INLINE auto raw(const T* p, Index n, Index t) {
+    typename Pack<T, Register<S>::lanes>::Raw x{};
+    std::memcpy(&x, p + t * Register<S>::lanes, std::size_t(Registers<S>::part(n, t)) * sizeof(T));
+    return x;
+  }
+  template <class S, class T, class Numbers>
+  static LOWRANK_INLINE void put(const Numbers& x, T* p, Index n, Index t) {
+    std::memcpy(p + t * Register<S>::lanes, &x, std::size_t(Registers<S>::part(n, t)) * sizeof(T));
   }
   template <class S, class T>
-  static LOWRANK_INLINE void store_codes(Register<S> x, T* p, Index part) {
-    const auto codes = __builtin_convertvector(__builtin_convertvector(x.v, Whole<S>), typename detail::Pack<T, Register<S>::lanes>::Raw);
-    std::memcpy(p, &codes, std::size_t(part) * sizeof(T));
+  static LOWRANK_INLINE Registers<S> numbers(const T* p, Index n) {
+    Registers<S> x;
+    each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
+      x[t].v = __builtin_convertvector(widen<T, Register<S>::lanes>(raw<S>(p, n, t)), typename Register<S>::Raw);
+    });
+    return x;
   }
-  /// f(i, number of lanes in use), that number a constant for all but the last register.
-  template <class S, class F>
-  static LOWRANK_INLINE void sweep(Index n, const F& f) {
-    Index i = 0;
-    for (; i + Register<S>::lanes <= n; i += Register<S>::lanes) f(i, Register<S>::lanes);
-    if (i < n) f(i, n - i);
+  /// Rounded to whole numbers.
+  template <class S, class T>
+  static LOWRANK_INLINE void store_codes(const Registers<S>& x, T* p, Index n) {
+    T room[group], *to = n == group ? p : room;
+    for (Index t = 0; t < Registers<S>::count; t += 4) {
+      const Whole<S> whole[4] = {nearest_int(x[t]), nearest_int(x[t + 1]), nearest_int(x[t + 2]), nearest_int(x[t + 3])};
+      store_narrow<T, Register<S>::lanes>(whole, to + t * Register<S>::lanes);
+    }
+    if (n < group) std::memcpy(p, room, std::size_t(n));
+  }
+  template <class S>
+  static LOWRANK_INLINE S lane_maximum(Register<S> x) {
+    x = fold<Register<S>::lanes / 2>(x, std::make_index_sequence<std::size_t(Register<S>::lanes)>{});
+    return x.v[0];
+  }
+  /// The largest of lanes 0, ..., 2 half - 1 in lane 0.
+  template <Index half, class S, std::size_t... I>
+  static LOWRANK_INLINE Register<S> fold(Register<S> x, std::index_sequence<I...> lanes) {
+    if constexpr (half == 0) return x;
+    else return fold<half / 2>(max(x, Register<S>{__builtin_shufflevector(x.v, x.v, ((I + std::size_t(half)) % sizeof...(I))...)}), lanes);
   }
 };
 

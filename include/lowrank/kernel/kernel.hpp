@@ -61,6 +61,8 @@ concept Kernel = requires(Index n, const float* x, float* y, const Bf16Pair* pai
   K::decode8(n, static_cast<const std::int8_t*>(nullptr), static_cast<const std::uint8_t*>(nullptr), 1.0f, 1.0f, y, y);
   K::largest(n, x, x, *y, *y);
   K::encode8(n, x, x, 1.0f, 1.0f, static_cast<const std::uint16_t*>(nullptr), static_cast<std::int8_t*>(nullptr), static_cast<std::uint8_t*>(nullptr));
+  K::adam8(n, x, static_cast<std::int8_t*>(nullptr), static_cast<std::uint8_t*>(nullptr), y, y, 0.9, 0.999, 1e-8, std::uint64_t(), std::uint64_t(), std::uint64_t());
+  K::adam_bf16(n, x, static_cast<std::uint16_t*>(nullptr), static_cast<std::uint16_t*>(nullptr), y, 0.9, 0.999, 1e-8, std::uint64_t(), std::uint64_t(), std::uint64_t());
   K::decode_bf16(n, static_cast<const std::uint16_t*>(nullptr), y);
   K::encode_bf16(n, x, static_cast<const std::uint16_t*>(nullptr), false, static_cast<std::uint16_t*>(nullptr));
 };

@@ -107,18 +107,36 @@ struct Operations {
     with([&](Index, auto) LOWRANK_LAMBDA_INLINE { return factor; });
   }
 
-  /// m <- b1 m + (1-b1) g;  v <- b2 v + (1-b2) g^2;  out = m / (sqrt(v) + eps)
+  /// m <- b1 m + (1-b1) x;  v <- b2 v + (1-b2) x^2;  m / (sqrt(v) + eps), of registers.
+  template <class S>
+  struct AdamStep {
+    V<S> b1, c1, b2, c2, eps;
+
+    AdamStep(double beta1, double beta2, double epsilon)
+        : b1(all<S>(beta1)), c1(all<S>(1 - beta1)), b2(all<S>(beta2)), c2(all<S>(1 - beta2)), eps(all<S>(epsilon)) {}
+    LOWRANK_INLINE V<S> operator()(V<S> x, V<S>& m, V<S>& v) const {
+      m = b1 * m;
+      v = b2 * v;
+      return add(x, m, v);
+    }
+    /// From b1 m and b2 v.
+    LOWRANK_INLINE V<S> add(V<S> x, V<S>& m, V<S>& v) const {
+      m = fma(c1, x, m);
+      v = fma(c2 * x, x, v);
+      return m / (sqrt(v) + eps);
+    }
+  };
+
+  /// The same for n numbers: out <- the step along g, which it may be.
   template <class S>
   static void adam(Index n, const S* g, S* m, S* v, S* out, double beta1, double beta2, double epsilon) {
-    const auto b1 = all<S>(beta1), c1 = all<S>(1 - beta1), b2 = all<S>(beta2), c2 = all<S>(1 - beta2);
-    const auto eps = all<S>(epsilon);
+    const AdamStep<S> step(beta1, beta2, epsilon);
     sweep<S>(n, [&](Index i, auto part) LOWRANK_LAMBDA_INLINE {
-      const auto x = load(g + i, part);
-      const auto first = fma(c1, x, b1 * load(m + i, part));
-      const auto second = fma(c2 * x, x, b2 * load(v + i, part));
+      V<S> first = load(m + i, part), second = load(v + i, part);
+      const V<S> direction = step(load(g + i, part), first, second);
       store(m + i, first, part);
       store(v + i, second, part);
-      store(out + i, first / (sqrt(second) + eps), part);
+      store(out + i, direction, part);
     });
   }
 

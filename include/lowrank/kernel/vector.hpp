@@ -1,12 +1,12 @@
-// Vec: one SIMD register of scalars, 16, 32 or 64 bytes wide, from the compiler's vector extension. The only lines that
-// name an instruction set are the fused multiply-add and the square root; 16-byte vectors need none, so the same source
-// runs on any machine.
+// Vec: one SIMD register of scalars, 16, 32 or 64 bytes wide, from the compiler's vector extension. The lines that name an
+// instruction set, here and in convert.hpp, say the same again without one, so the same source runs on any machine.
 //
 // Every multiply that feeds an add goes through fma(), and no expression leaves the compiler a choice of which product
 // to fuse: the bits do not depend on how a loop was unrolled, only on the width.
 #pragma once
 
 #include <cmath>        // std::sqrt
+#include <cstdint>      // std::uint32_t, std::uint64_t
 #include <cstring>      // std::memcpy
 #include <type_traits>  // std::is_same_v
 #include <utility>      // std::index_sequence
@@ -39,6 +39,11 @@ struct Vec {
     std::memcpy(&r.v, p, std::size_t(n) * sizeof(S));
     return r;
   }
+  using Word = std::conditional_t<sizeof(S) == 4, std::uint32_t, std::uint64_t>;
+  typedef Word Bits __attribute__((vector_size(Bytes)));
+  LOWRANK_INLINE Bits bits() const { return (Bits)v; }
+  static LOWRANK_INLINE Vec from_bits(Bits b) { return {(Raw)b}; }
+  static LOWRANK_INLINE Bits sign_bits() { return Bits{} + (Word(1) << (8 * sizeof(S) - 1)); }
   LOWRANK_INLINE void store(S* p) const { std::memcpy(p, &v, sizeof(Raw)); }
   LOWRANK_INLINE void store(S* p, Index n) const { std::memcpy(p, &v, std::size_t(n) * sizeof(S)); }
 
@@ -46,6 +51,12 @@ struct Vec {
   friend LOWRANK_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
   friend LOWRANK_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
   friend LOWRANK_INLINE Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
+};
+
+/// n numbers of type T side by side.
+template <class T, Index n>
+struct Pack {
+  typedef T Raw __attribute__((vector_size(n * Index(sizeof(T)))));
 };
 
 /// a * b + c, rounded once where the machine can.
@@ -110,9 +121,63 @@ LOWRANK_INLINE U multiply_low_halves(U a, U b) {
   return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu);
 }
 
+/// a ^ b ^ key
+template <class U>
+LOWRANK_INLINE U exclusive_or(U a, U b, std::uint64_t key) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(U) == 64) return (U)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, _mm512_set1_epi64((long long)key), 0x96);
+#endif
+  return a ^ b ^ key;
+}
+
+/// The smaller and the larger number of each lane, b where they are equal. Written as a choice, g++ 12 often compares and blends.
+template <class S, int Bytes>
+LOWRANK_INLINE Vec<S, Bytes> min(Vec<S, Bytes> a, Vec<S, Bytes> b) {
+#if defined(__AVX512F__)
+  if constexpr (Bytes == 64 && std::is_same_v<S, float>)
+    return {(typename Vec<S, Bytes>::Raw)_mm512_maskz_min_ps(__mmask16(-1), (__m512)a.v, (__m512)b.v)};
+#endif
+#if defined(__AVX__)
+  if constexpr (Bytes == 32 && std::is_same_v<S, float>) return {(typename Vec<S, Bytes>::Raw)_mm256_min_ps((__m256)a.v, (__m256)b.v)};
+#endif
+  return {a.v < b.v ? a.v : b.v};
+}
+template <class S, int Bytes>
+LOWRANK_INLINE Vec<S, Bytes> max(Vec<S, Bytes> a, Vec<S, Bytes> b) {
+#if defined(__AVX512F__)
+  if constexpr (Bytes == 64 && std::is_same_v<S, float>)
+    return {(typename Vec<S, Bytes>::Raw)_mm512_maskz_max_ps(__mmask16(-1), (__m512)a.v, (__m512)b.v)};
+#endif
+#if defined(__AVX__)
+  if constexpr (Bytes == 32 && std::is_same_v<S, float>) return {(typename Vec<S, Bytes>::Raw)_mm256_max_ps((__m256)a.v, (__m256)b.v)};
+#endif
+  return {a.v > b.v ? a.v : b.v};
+}
+
+/// The fourth root of a >= 0, to within 6e-4 of itself: a guess to start from, which no result may depend on.
+template <class S, int Bytes>
+LOWRANK_INLINE Vec<S, Bytes> near_fourth_root(Vec<S, Bytes> a) {
+#if defined(__AVX512F__)
+  if constexpr (Bytes == 64 && std::is_same_v<S, float>)
+    return {(typename Vec<S, Bytes>::Raw)_mm512_rsqrt14_ps(_mm512_rsqrt14_ps((__m512)a.v))};
+#endif
+#if defined(__AVX__)
+  if constexpr (Bytes == 32 && std::is_same_v<S, float>) return {(typename Vec<S, Bytes>::Raw)_mm256_rsqrt_ps(_mm256_rsqrt_ps((__m256)a.v))};
+#endif
+#if defined(__SSE2__)
+  if constexpr (Bytes == 16 && std::is_same_v<S, float>) return {(typename Vec<S, Bytes>::Raw)_mm_rsqrt_ps(_mm_rsqrt_ps((__m128)a.v))};
+#endif
+  return sqrt(sqrt(a));
+}
+
+/// |a|, and a >= 0 with the sign of b: bit by bit.
 template <class S, int Bytes>
 LOWRANK_INLINE Vec<S, Bytes> abs(Vec<S, Bytes> a) {
-  return {a.v < 0 ? -a.v : a.v};
+  return Vec<S, Bytes>::from_bits(a.bits() & ~Vec<S, Bytes>::sign_bits());
+}
+template <class S, int Bytes>
+LOWRANK_INLINE Vec<S, Bytes> with_sign_of(Vec<S, Bytes> a, Vec<S, Bytes> b) {
+  return Vec<S, Bytes>::from_bits(a.bits() | (b.bits() & Vec<S, Bytes>::sign_bits()));
 }
 
 /// -1, 0 or +1 per lane.

@@ -103,10 +103,14 @@ class SparseProduct {
   static constexpr Index summed = 4;   // panels that one sum of dv runs over before it is added: part of the result
 
   SparseProduct() = default;
-  SparseProduct(Arena& arena, int threads, Index m, Index n)
-      : m_(m), n_(n), threads_(threads), group_((threads + summed - 1) / summed * summed),
-        X_(arena.take<S>(group_ * n * tokens)), Y_(arena.take<S>(group_ * m * tokens)),
-        tile_(arena.take<S>(threads * tokens * tokens)), dX_(arena.take<S>(threads * n * tokens)) {}
+  /// For supports of that many entries, or fewer.
+  SparseProduct(Arena& arena, int threads, Index m, Index n, Index entries)
+      : m_(m), n_(n), threads_(threads), kept_(std::min<Index>(threads, summed)),
+        X_(arena.take<S>(std::max<Index>(kept_ * summed, threads) * n * tokens)),
+        Y_(arena.take<S>(std::max<Index>(kept_ * summed, threads) * m * tokens)), tile_(arena.take<S>(threads * tokens * tokens)),
+        dX_(arena.take<S>(threads * n * tokens)), partial_(arena.take<S>((kept_ - 1) * entries)), entries_(entries),
+        sorted_(arena.take<S>(entries)), rows_(arena.take<std::int32_t>(entries)), starts_(arena.take<std::int32_t>(n + 1)),
+        reached_(arena.take<std::int32_t>(kept_ * m)) {}
 
   /// Y += S X, N tokens.
   void multiply(const Support& support, const S* values, Index N, const Factor<S, K>& X, const Memory<void>& Y) const {
@@ -114,9 +118,9 @@ class SparseProduct {
       const Index t0 = panel * tokens, width = std::min(tokens, N - t0);
       S* x = X_ + slot * n_ * tokens;
       S* y = Y_ + slot * m_ * tokens;
-      gather(X, n_, t0, width, x);
+      gather(X, n_, t0, width, x, tokens);
       support.with_columns([&](const auto* columns) {
-        for (Index i = 0; i < m_; ++i) multiply_row(support.begin(i), support.end(i), values, columns, x, y + i * tokens);
+        for (Index i = 0; i < m_; ++i) multiply_row<tokens>(support.begin(i), support.end(i), values, columns, x, y + i * tokens);
       });
       scatter(y, m_, t0, width, Y, slot);
     });
@@ -125,43 +129,64 @@ class SparseProduct {
   /// dX += S^T dY and dv += the products of dY's and X's rows. What is null is not wanted.
   void transposed(const Support& support, const S* values, Index N, const Factor<S, K>& X, const Factor<S, K>& dY,
                   const Memory<void>& dX, S* dv) const {
-    const Index panels = (N + tokens - 1) / tokens;
-    for (Index first = 0; first < panels; first += group_) {
-      const Index here = std::min(group_, panels - first);
-      lowrank::detail::for_each(2 * here, threads_, [&](Index item, int) {
-        const Index panel = item / 2, t0 = (first + panel) * tokens, width = std::min(tokens, N - t0);
-        if (item % 2 == 0) gather(X, n_, t0, width, X_ + panel * n_ * tokens);
-        else gather(dY, m_, t0, width, Y_ + panel * m_ * tokens);
-      });
-      if (dX.data != nullptr)
-        lowrank::detail::for_each(here, threads_, [&](Index panel, int slot) {
-          const Index t0 = (first + panel) * tokens;
-          S* out = dX_ + slot * n_ * tokens;
-          std::fill_n(out, n_ * tokens, S(0));
-          support.with_columns([&](const auto* columns) {
-            for (Index i = 0; i < m_; ++i)
-              spread_row(support.begin(i), support.end(i), values, columns, Y_ + (panel * m_ + i) * tokens, out);
-          });
-          scatter(out, n_, t0, std::min(tokens, N - t0), dX, slot);
-        });
-      constexpr Index block = 16;  // rows
-      if (dv == nullptr) continue;
-      lowrank::detail::for_each((m_ + block - 1) / block, threads_, [&](Index b, int) {
+    const Index panels = (N + tokens - 1) / tokens, groups = (panels + summed - 1) / summed;
+    const bool sorted = groups > 1;  // takes as long as it saves in two panels, by one thread
+    if (dX.data != nullptr && sorted) sort(support, values);
+    const auto width = [&](Index panel) { return std::min(tokens, N - panel * tokens); };
+    const auto turn = [&](Index panel, Index group) {
+      const Index at = panel % summed * tokens;
+      if (dv != nullptr) gather(X, n_, panel * tokens, width(panel), X_ + group * n_ * row + at, row);
+      gather(dY, m_, panel * tokens, width(panel), Y_ + group * m_ * row + at, row);
+    };
+    const auto spread = [&](Index panel, Index group, int slot) {
+      S* out = dX_ + slot * n_ * tokens;
+      const S* from = Y_ + group * m_ * row + panel % summed * tokens;
+      if (sorted) {
+        for (Index j = 0; j < n_; ++j) multiply_row<row>(starts_[j], starts_[j + 1], sorted_, rows_, from, out + j * tokens);
+      } else {
+        std::fill_n(out, n_ * tokens, S(0));
         support.with_columns([&](const auto* columns) {
-          for (Index i = b * block; i < std::min(m_, (b + 1) * block); ++i)
-            for (Index p = 0; p < here; p += summed)
-              sample_row(support.begin(i), support.end(i), columns, p, std::min(here, p + summed), i, dv);
+          for (Index i = 0; i < m_; ++i) spread_row(support.begin(i), support.end(i), values, columns, from + i * row, out);
         });
+      }
+      scatter(out, n_, panel * tokens, width(panel), dX, slot);
+    };
+    Index first = 0;
+    // a group of panels for each thread, which no other thread's cache has to give
+    for (; threads_ <= summed && groups - first >= threads_; first += kept_) {
+      lowrank::detail::for_each(kept_, threads_, [&](Index group, int slot) {
+        const Index begin = (first + group) * summed, end = std::min(panels, begin + summed);
+        for (Index panel = begin; panel < end; ++panel) turn(panel, group);
+        for (Index panel = begin; dX.data != nullptr && panel < end; ++panel) spread(panel, group, slot);
+        if (dv == nullptr) return;
+        S* sums = group == 0 ? dv : partial_ + (group - 1) * entries_;
+        if (group > 0) std::fill_n(sums, support.entries(), S(0));
+        sample(support, 0, m_, group, end - begin, sums);
       });
+      for (Index group = 1; dv != nullptr && group < kept_; ++group)
+        K::combine(support.entries(), 1.0, partial_ + (group - 1) * entries_, 1.0, dv, dv);
+    }
+    // fewer than threads are left, or threads are many: all work on one group after another
+    for (; first < groups; ++first) {
+      const Index begin = first * summed, here = std::min(summed, panels - begin);
+      lowrank::detail::for_each(here, threads_, [&](Index p, int) { turn(begin + p, 0); });
+      if (dX.data != nullptr) lowrank::detail::for_each(here, threads_, [&](Index p, int slot) { spread(begin + p, 0, slot); });
+      constexpr Index block = 64;  // rows
+      if (dv != nullptr)
+        lowrank::detail::for_each((m_ + block - 1) / block, threads_, [&](Index b, int) {
+          sample(support, b * block, std::min(m_, (b + 1) * block), 0, here, dv);
+        });
     }
   }
 
  private:
-  /// panel[f * 64 + t] = X(f, t0 + t), zero beyond the last token.
-  void gather(const Factor<S, K>& X, Index features, Index t0, Index width, S* panel) const {
-    X.transposed().load(t0, width, 0, features, panel, tokens);
+  static constexpr Index row = summed * tokens;  // of a group: a feature's tokens in all of its panels
+
+  /// panel[f * ld + t] = X(f, t0 + t), zero beyond the last of 64 tokens.
+  void gather(const Factor<S, K>& X, Index features, Index t0, Index width, S* panel, Index ld) const {
+    X.transposed().load(t0, width, 0, features, panel, ld);
     if (width < tokens)
-      for (Index f = 0; f < features; ++f) std::fill_n(panel + f * tokens + width, tokens - width, S(0));
+      for (Index f = 0; f < features; ++f) std::fill_n(panel + f * ld + width, tokens - width, S(0));
   }
   /// Y(f, t0 + t) += panel[f * 64 + t].
   void scatter(const S* panel, Index features, Index t0, Index width, const Memory<void>& Y, int slot) const {
@@ -174,23 +199,41 @@ class SparseProduct {
     }
   }
 
-  /// y <- sum_k v_k x_(j_k)
-  template <class C>
-  static void multiply_row(Index begin, Index end, const S* values, const C* columns, const S* x, S* y) {
+  /// The entries column by column, rows ascending: S^T dY is then a product like S X, and each sum the one of spread_row().
+  void sort(const Support& support, const S* values) const {
+    support.with_columns([&](const auto* columns) {
+      std::fill_n(starts_, n_ + 1, 0);
+      for (Index k = 0; k < support.entries(); ++k) ++starts_[Index(columns[k]) + 1];
+      for (Index j = 0; j < n_; ++j) starts_[j + 1] += starts_[j];
+      for (Index i = 0; i < m_; ++i)
+        for (Index k = support.begin(i); k < support.end(i); ++k) {
+          const Index at = starts_[Index(columns[k])]++;
+          rows_[at] = std::int32_t(i);
+          sorted_[at] = values[k];
+        }
+      for (Index j = n_; j > 0; --j) starts_[j] = starts_[j - 1];
+      starts_[0] = 0;
+    });
+  }
+
+  /// y <- sum_k v_k x_(j_k), x_j at x + j ld
+  template <Index ld, class C>
+  LOWRANK_NOINLINE static void multiply_row(Index begin, Index end, const S* values, const C* columns, const S* x, S* y) {
     for (Index t = 0; t < tokens; t += chunk) {
       V sum[chunk / V::lanes];
       for (auto& s : sum) s = V::zero();
       for (Index k = begin; k < end; ++k) {
         const V v = V::all(values[k]);
-        const S* from = x + Index(columns[k]) * tokens + t;
+        const S* from = x + Index(columns[k]) * ld + t;
         for (Index l = 0; l < chunk / V::lanes; ++l) sum[l] = fma(v, V::load(from + l * V::lanes), sum[l]);
       }
       for (Index l = 0; l < chunk / V::lanes; ++l) sum[l].store(y + t + l * V::lanes);
     }
   }
+
   /// x_(j_k) <- x_(j_k) + v_k y
   template <class C>
-  static void spread_row(Index begin, Index end, const S* values, const C* columns, const S* y, S* x) {
+  LOWRANK_NOINLINE static void spread_row(Index begin, Index end, const S* values, const C* columns, const S* y, S* x) {
     for (Index t = 0; t < tokens; t += chunk) {
       V from[chunk / V::lanes];
       for (Index l = 0; l < chunk / V::lanes; ++l) from[l] = V::load(y + t + l * V::lanes);
@@ -201,37 +244,52 @@ class SparseProduct {
       }
     }
   }
-  /// dv_k += dY_i . X_(j_k) over the tokens of panels [p, end). The row of dY stays in registers where they are wide: 1.4 times
-  /// the speed of reading it for each entry.
+  /// dv_k += dY_i . X_(j_k) over the panels of a group, for rows [i0, end). As many features at a time as the second cache level
+  /// holds beside the rest: reached_ is how far each row has come.
+  void sample(const Support& support, Index i0, Index end, Index group, Index panels, S* dv) const {
+    constexpr Index wide = 512;
+    const S* X = X_ + group * n_ * row;
+    const S* Y = Y_ + group * m_ * row;
+    std::int32_t* reached = reached_ + group * m_;
+    support.with_columns([&](const auto* columns) {
+      for (Index i = i0; i < end; ++i) reached[i] = std::int32_t(support.begin(i));
+      for (Index j0 = 0; j0 < n_; j0 += wide)
+        for (Index i = i0; i < end; ++i) {
+          const Index begin = reached[i];
+          Index last = begin;
+          if (j0 + wide >= n_) last = support.end(i);
+          else while (last < support.end(i) && Index(columns[last]) < j0 + wide) ++last;
+          sample_row(begin, last, columns, panels, X, Y + i * row, dv);
+          reached[i] = std::int32_t(last);
+        }
+    });
+  }
+  /// The row of dY stays in registers where they are wide: 1.4 times the speed of reading it for each entry.
   template <class C>
-  void sample_row(Index begin, Index end_of_row, const C* columns, Index p, Index end, Index i, S* dv) const {
+  LOWRANK_NOINLINE static void sample_row(Index begin, Index end, const C* columns, Index panels, const S* X, const S* y, S* dv) {
     constexpr Index parts = chunk / V::lanes;
-    const S* first = Y_ + (p * m_ + i) * tokens;
     if constexpr (chunk == tokens) {
-      if (end - p == summed) {
-        V y[summed][parts];
+      if (panels == summed) {
+        V held[summed][parts];
         for (Index q = 0; q < summed; ++q)
-          for (Index l = 0; l < parts; ++l) y[q][l] = V::load(first + q * m_ * tokens + l * V::lanes);
-        for (Index k = begin; k < end_of_row; ++k) {
-          const S* x = X_ + (p * n_ + Index(columns[k])) * tokens;
+          for (Index l = 0; l < parts; ++l) held[q][l] = V::load(y + q * tokens + l * V::lanes);
+        for (Index k = begin; k < end; ++k) {
+          const S* x = X + Index(columns[k]) * row;
           V sum[parts];
-          for (Index l = 0; l < parts; ++l) sum[l] = fma(V::load(x + l * V::lanes), y[0][l], V::zero());
+          for (Index l = 0; l < parts; ++l) sum[l] = fma(V::load(x + l * V::lanes), held[0][l], V::zero());
           for (Index q = 1; q < summed; ++q)
-            for (Index l = 0; l < parts; ++l) sum[l] = fma(V::load(x + q * n_ * tokens + l * V::lanes), y[q][l], sum[l]);
+            for (Index l = 0; l < parts; ++l) sum[l] = fma(V::load(x + q * tokens + l * V::lanes), held[q][l], sum[l]);
           dv[k] += S(total_of(sum));
         }
         return;
       }
     }
-    for (Index k = begin; k < end_of_row; ++k) {
+    for (Index k = begin; k < end; ++k) {
+      const S* x = X + Index(columns[k]) * row;
       V sum[parts];
       for (auto& s : sum) s = V::zero();
-      for (Index q = p; q < end; ++q) {
-        const S* x = X_ + (q * n_ + Index(columns[k])) * tokens;
-        const S* y = first + (q - p) * m_ * tokens;
-        for (Index t = 0; t < tokens; t += chunk)
-          for (Index l = 0; l < parts; ++l) sum[l] = fma(V::load(x + t + l * V::lanes), V::load(y + t + l * V::lanes), sum[l]);
-      }
+      for (Index t = 0; t < panels * tokens; t += chunk)
+        for (Index l = 0; l < parts; ++l) sum[l] = fma(V::load(x + t + l * V::lanes), V::load(y + t + l * V::lanes), sum[l]);
       dv[k] += S(total_of(sum));
     }
   }
@@ -243,11 +301,15 @@ class SparseProduct {
 
   Index m_ = 0, n_ = 0;
   int threads_ = 1;
-  Index group_ = 0;  // panels in memory at a time
+  Index kept_ = 1;         // groups in memory
   S* X_ = nullptr;
   S* Y_ = nullptr;
   S* tile_ = nullptr;
   S* dX_ = nullptr;
+  S* partial_ = nullptr;   // sums of groups but the first, added in their order
+  Index entries_ = 0;
+  S* sorted_ = nullptr;    // values column by column
+  std::int32_t *rows_ = nullptr, *starts_ = nullptr, *reached_ = nullptr;
 };
 
 }  // namespace linalg

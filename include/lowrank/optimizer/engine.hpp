@@ -229,7 +229,11 @@ class Engine {
           const auto there = a_.gradient_in_place(0, j0);
           const bool plain = there.data != nullptr && there.row_stride == 1 && (there.col_stride == d_ || w == 1);
           if (!plain) a_.load_gradient(0, d_, j0, w, N, d_);
-          rule_.direction(plain ? there.data : N, d_, N, d_, 0, d_, j0, w);
+          const S* R = plain ? there.data : N;
+          if (w_.dtype == DtypeOf<S>::value && w_.row_stride == 1)  // the columns of W that are moved next are fetched meanwhile
+            rule_.direction(R, d_, N, d_, 0, d_, j0, w, kernel::Ahead<kernel::Access::Write>(w_.template at<S>(0, j0), d_, w, w_.col_stride));
+          else
+            rule_.direction(R, d_, N, d_, 0, d_, j0, w);
           lift_.coefficients(d_, w, N, N, nullptr);
           for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
             writer_.write_block(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);

@@ -30,4 +30,15 @@ struct SlTrainOptions {
   std::uint64_t seed = 0;  // of places and first values: one per layer
 };
 
+/// Which of RandLoRA's scales belong to row j of its second factor (lowrank/adapter/randlora.hpp).
+enum class Pairing { Peft, Paper };
+
+/// RandLoRA (arXiv 2502.00987): PEFT's alpha for the bases' default rank, 20 r.
+struct RandLoraOptions {
+  double alpha = 640;
+  double dropout = 0;
+  Pairing pairing = Pairing::Peft;
+  std::uint64_t seed = 0;  // of dropout
+};
+
 }  // namespace lowrank

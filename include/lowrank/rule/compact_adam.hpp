@@ -36,6 +36,12 @@ class Int8Moments {
   Index rows() const { return first_.rows(); }
   Index cols() const { return first_.cols(); }
 
+  /// A step of Adam on n entries from entry e on, which begin the b-th block of tile t.
+  template <class Ahead>
+  void step(Index t, Index b, Index e, Index n, const S* g, S* out, const auto& options, double eps, std::uint64_t stream, Ahead& ahead) {
+    K::adam8(n, g, first_.data() + e, second_.data() + e, &scales_(2 * b, t), out, options.beta1, options.beta2, eps, options.seed, stream,
+             std::uint64_t(e), ahead);
+  }
   /// n <= 256 entries from entry e, the b-th block of tile t.
   void load(Index t, Index b, Index e, Index n, S* m, S* v) const {
     K::decode8(n, first_.data() + e, second_.data() + e, scales_(2 * b, t), scales_(2 * b + 1, t), m, v);
@@ -81,6 +87,10 @@ class Bf16Moments {
   Index rows() const { return first_.rows(); }
   Index cols() const { return first_.cols(); }
 
+  template <class Ahead>
+  void step(Index, Index, Index e, Index n, const S* g, S* out, const auto& options, double eps, std::uint64_t stream, Ahead& ahead) {
+    K::adam_bf16(n, g, bits(first_) + e, bits(second_) + e, out, options.beta1, options.beta2, eps, options.seed, stream, std::uint64_t(e), ahead);
+  }
   void load(Index, Index, Index e, Index n, S* m, S* v) const {
     K::decode_bf16(n, bits(first_) + e, m);
     K::decode_bf16(n, bits(second_) + e, v);
@@ -134,21 +144,22 @@ class CompactAdam {
 
   void advance() { ++steps_; }
 
-  /// Columns that end where a block does, so that they can be handled alone; 64 always do.
-  static Index columns_at_once(Index r) { return std::min(linalg::tile_columns, moment_block / std::gcd(r, moment_block)); }
+  /// Columns that end where a block does, so that they can be handled alone, some thousand entries; 64 always do.
+  static Index columns_at_once(Index r) {
+    const Index least = moment_block / std::gcd(r, moment_block);
+    return std::min(linalg::tile_columns, std::max<Index>(1, 4096 / (least * r)) * least);
+  }
 
-  /// Whole columns, contiguous: ldr = ldn = m = r, i0 = 0, j0 a multiple of columns_at_once(r) within a tile of 64.
-  void direction(const S* R, Index, S* N, Index, Index, Index r, Index j0, Index w) {
+  /// Whole columns, contiguous: ldr = ldn = m = r, i0 = 0, j0 a multiple of columns_at_once(r) within a tile of 64. `ahead` is
+  /// asked once for every 64 bytes of N.
+  template <class Ahead = kernel::Idle>
+  void direction(const S* R, Index, S* N, Index, Index, Index r, Index j0, Index w, Ahead ahead = {}) {
     const bool after = options_.epsilon == Epsilon::AfterCorrection;
     const double eps = options_.eps * (after ? std::sqrt(correction(options_.beta2)) : 1.0);
-    S m[moment_block], v[moment_block];
     for (Index c = 0, columns = 0; c < w; c += columns) {
-      columns = std::min(linalg::tile_columns - (j0 + c) % linalg::tile_columns, w - c);
-      each_block(r, j0 + c, columns, [&](Index t, Index b, Index e, Index from, Index n) {
-        moments_.load(t, b, e, n, m, v);
-        K::adam(n, R + c * r + from, m, v, N + c * r + from, options_.beta1, options_.beta2, eps);
-        moments_.store(t, b, e, n, m, v, options_.seed, 2 * steps_);
-      });
+      const Index t = (j0 + c) / linalg::tile_columns, first = (j0 + c) % linalg::tile_columns;
+      columns = std::min(linalg::tile_columns - first, w - c);
+      moments_.step(t, first * r / moment_block, (j0 + c) * r, columns * r, R + c * r, N + c * r, options_, eps, 2 * steps_, ahead);
     }
   }
 

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include <lowrank/cuda/fleet.cuh>
 #include <lowrank/cuda/lora.cuh>
-#include <lowrank/cuda/optimizer.cuh>
+#include <lowrank/cuda/randlora.cuh>
 #include <lowrank/cuda/sltrain.cuh>
 
 namespace scenarios {
@@ -106,6 +108,45 @@ Result lora(B& backend, const std::string& name, double tolerance, bool by_rows,
       [&](auto x, auto dy, auto dx, const auto& trace) { lora.backward(w.view(), x, dy, dx, trace); });
 }
 template <class S, class B>
+Result randlora(B& backend, const std::string& name, double tolerance, bool by_rows, const lowrank::Path& path) {
+  std::vector<S> a(std::size_t(70 * 8)), b(std::size_t(130 * 72));
+  for (auto* numbers : {&a, &b})
+    for (std::size_t i = 0; i < numbers->size(); ++i) (*numbers)[i] = S(lc::unit(lc::random_block(2, numbers == &a ? 1 : 2, i).word[0]) - 0.5f);
+  const lc::RandBases<S, B> bases(backend, 130, 70, 8, a.data(), b.data());
+  lc::RandLora<S, B> layer(backend, 70, 130, bases, {.alpha = 16});
+  Matrix<S, B> w(backend, 70, 130, by_rows, 3), lambda(backend, 8, 9, false, 0);
+  w.put(1), lambda.put(2);
+  backend.copy(layer.lambda().value.data(), lambda.view().data, layer.lambda().value.bytes());
+  return passes<S>(
+      backend, name, tolerance, layer, by_rows, [&](auto x, auto y, auto& trace) { layer.forward(w.view(), x, y, trace, path); },
+      [&](auto x, auto dy, auto dx, const auto& trace) { layer.backward(w.view(), x, dy, dx, trace); });
+}
+/// Five matrices of two shapes, three of which step together.
+template <class T, class B, class P>
+Result fleet(B& backend, const std::string& name, double tolerance, const P& projector) {
+  std::vector<std::unique_ptr<Matrix<T, B>>> w, g;
+  std::vector<lc::Parameter<T>> params;
+  for (int i = 0; i < 5; ++i) {
+    const lc::Index m = i < 3 ? 70 : 40;
+    w.push_back(std::make_unique<Matrix<T, B>>(backend, m, 130, true, 0)), g.push_back(std::make_unique<Matrix<T, B>>(backend, m, 130, true, 0));
+    w.back()->put(std::uint64_t(i));
+    const auto view = g.back()->view();
+    params.push_back({"w", w.back()->view(), {view.data, view.rows, view.cols, view.row_stride, view.col_stride}});
+  }
+  lc::Fleet fleet(backend, params, projector, lowrank::AdamW{.eps = 1e-6}, lowrank::BackProject{});
+  Result result{name, tolerance, {}};
+  bool skipped = false;
+  for (std::uint64_t t = 0; t < 6; ++t) {
+    for (std::size_t i = 0; i < g.size(); ++i) g[i]->put(10 + t % 2, t == 4 && i == 1 ? __builtin_nan("") : 0);
+    const auto reports = fleet.step(params, {.lr = 0.01});
+    for (std::size_t i = 0; i < reports.size(); ++i) skipped = skipped || reports[i].skipped, result.skips = result.skips && reports[i].skipped == (t == 4 && i == 1);
+  }
+  result.skips = result.skips && skipped;
+  for (const auto& matrix : w)
+    for (const T x : matrix->get()) result.weights.push_back(double(lc::widen(x)));
+  return result;
+}
+template <class S, class B>
 Result sltrain(B& backend, const std::string& name, double tolerance, bool by_rows) {
   std::vector<std::int64_t> places;
   for (std::int64_t at = 0; at < 70 * 130; at += 1 + std::int64_t(lc::random_block(4, 1, std::uint64_t(at)).word[0] % 20)) places.push_back(at);
@@ -155,9 +196,18 @@ std::vector<Result> all(B& backend) {
     r.push_back(lora<double>(backend, "lora double" + order, 1e-12, by_rows, {}));
     r.push_back(lora<float>(backend, "lora composed" + order, 1e-5, by_rows, {Order::Composed, Order::Composed, lowrank::Gradient::Dense}));
     r.push_back(sltrain<double>(backend, "sltrain double" + order, 1e-12, by_rows));
+    r.push_back(randlora<double>(backend, "randlora double" + order, 1e-12, by_rows, {}));
+    r.push_back(randlora<float>(backend, "randlora factored" + order, 1e-5, by_rows, {Order::Factored, Order::Factored, lowrank::Gradient::Factored}));
     r.push_back(sltrain<float>(backend, "sltrain" + order, 1e-5, by_rows));
+    // a fused step of small rank, and the cosine basis by transforms both ways
+    r.push_back(scenario<double, double>(backend, "galore r4 double" + order, 1e-8, Subspace{.rank = 4, .refresh_every = 3}, galore, BackProject{}, by_rows));
+    r.push_back(scenario<lc::Bf16, lc::Bf16>(backend, "galore r4 bf16" + order, 0.1, Subspace{.rank = 4, .refresh_every = 3}, galore, BackProject{}, by_rows));
+    r.push_back(scenario<double, double>(backend, "dct_adamw fast double" + order, 1e-9, Dct{.rank = 12, .refresh_every = 3, .route = DctRoute::Fast}, AdamW{}, BackProject{}, by_rows));
     r.push_back(scenario<float, float>(backend, "dion" + order, 1e-2, Dion{.rank = 12}, Coupled{}, Coupled{}, by_rows));
   }
+  r.push_back(fleet<float>(backend, "fleet adamw", 1e-6, Identity{}));
+  r.push_back(fleet<double>(backend, "fleet galore double", 1e-8, subspace));
+  r.push_back(fleet<float>(backend, "fleet galore", 1e-2, Gaussian{.rank = 8, .refresh_every = 3}));
   return r;
 }
 
