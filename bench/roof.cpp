@@ -27,6 +27,9 @@ void add_pass(const char* name, int threads, detail::Pass (*make)(int)) {
 void rows(bool) {
   for (const int threads : thread_counts()) {
     add_pass("multiply_adds", threads, detail::multiply_adds);
+#if defined(LOWRANK_BF16)
+    add_pass("bf16_products", threads, detail::bf16_products);
+#endif
     add_pass("read", threads, detail::reading);
     add_pass("update", threads, detail::updating);
     add_pass("copy", threads, copying);

@@ -56,7 +56,7 @@ if [ -z "$python" ]; then absent "numpy, scipy, torch (not wanted)"; elif [ -z "
 phase "configuring $build"
 cmake -S "$root" -B "$build" -DCMAKE_BUILD_TYPE=Release -DLOWRANK_BUILD_TESTS=OFF \
   ${LOWRANK_EIGEN:+"-DLOWRANK_EIGEN=$LOWRANK_EIGEN"} >"$build/configure.log" || { cat "$build/configure.log"; exit 1; }
-programs="roof step"
+programs="roof step bf16_basis"
 for file in "$root"/bench/*.cpp; do
   name=$(basename "$file" .cpp)
   case $name in roof | step | report | memory | jacobian) ;; *) programs="$programs $name" ;; esac

@@ -101,6 +101,20 @@ inline V multiply_add_chains(Index length) {
   return x[0];
 }
 
+#if defined(LOWRANK_BF16)
+/// The same of pairs of bf16 numbers, by vdpbf16ps.
+inline V bf16_product_chains(Index length) {
+  V x[12];
+  for (int i = 0; i < 12; ++i) x[i] = V::all(float(i));
+  volatile std::uint32_t input = 0x3e803e80;
+  const auto a = lowrank::kernel::Vec<lowrank::kernel::Bf16Pair, 64>::all(input);
+  for (Index n = 0; n < length; ++n)
+    for (V& chain : x) chain = lowrank::kernel::DotInstruction::dot(a, a, chain);
+  for (int i = 1; i < 12; ++i) x[0] = x[0] + x[i];
+  return x[0];
+}
+#endif
+
 inline V sum_of(const float* p, Index n) {
   V x[8];
   for (V& sum : x) sum = V::zero();
@@ -133,6 +147,14 @@ inline Pass multiply_adds(int threads) {
             lowrank::detail::for_each(pieces, threads, [](Index, int) { benchmark::DoNotOptimize(multiply_add_chains(length)); });
           }};
 }
+#if defined(LOWRANK_BF16)
+inline Pass bf16_products(int threads) {
+  constexpr Index length = 1 << 18, pieces = 16;
+  return {{double(pieces * length * 12 * 4 * V::lanes), 0, 0}, [threads] {
+            lowrank::detail::for_each(pieces, threads, [](Index, int) { benchmark::DoNotOptimize(bf16_product_chains(length)); });
+          }};
+}
+#endif
 inline Pass reading(int threads) {
   return {{0, double(long_array().bytes()), 0}, [threads] {
             for_pieces(threads, [](Index n, const float* p) { benchmark::DoNotOptimize(sum_of(p, n)); });

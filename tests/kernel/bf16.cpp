@@ -35,6 +35,11 @@ constexpr Index largest = 67, guard = 8;
 constexpr Bf16Pair mark = 0x12345678;
 
 std::uint32_t rounded(float x) { return Eigen::numext::bit_cast<std::uint16_t>(Eigen::bfloat16_impl::float_to_bfloat16_rtne<false>(x).value); }
+/// Numbers below 2^-126 may become zero.
+bool same(Bf16Pair got, Bf16Pair expected) {
+  const auto one = [](std::uint32_t x, std::uint32_t y) { return x == y || ((y & 0x7f80) == 0 && x == (y & 0x8000)); };
+  return one(got & 0xffff, expected & 0xffff) && one(got >> 16, expected >> 16);
+}
 Bf16Pair pair_of(float first, float second) { return rounded(first) | rounded(second) << 16; }
 float widened(std::uint32_t bits) { return std::bit_cast<float>(bits << 16); }
 std::array<float, 2> numbers(Bf16Pair x) { return {widened(x & 0xffff), widened(x >> 16)}; }
@@ -88,7 +93,7 @@ TEMPLATE_TEST_CASE("floats become pairs of bf16 numbers, rounded to nearest even
       Room out(n, offset);
       K::pair(n, x.data() + offset, y.data() + offset, out.data());
       REQUIRE(out.guarded());
-      for (Index i = 0; i < n; ++i) REQUIRE(out[i] == pair_of(x[std::size_t(offset + i)], y[std::size_t(offset + i)]));
+      for (Index i = 0; i < n; ++i) REQUIRE(same(out[i], pair_of(x[std::size_t(offset + i)], y[std::size_t(offset + i)])));
       // columns, n deep: three of them in a larger array
       const Index ld = n + 5, pairs = (n + 1) / 2, ldp = pairs + 1;
       const std::vector<float> matrix = awkward(offset + 3 * ld, 3);
@@ -97,7 +102,7 @@ TEMPLATE_TEST_CASE("floats become pairs of bf16 numbers, rounded to nearest even
       REQUIRE(columns.guarded());
       for (Index j = 0; j < 3; ++j) {
         const auto at = [&](Index p) { return p < n ? matrix[std::size_t(offset + p + j * ld)] : 0.0f; };
-        for (Index p = 0; p < pairs; ++p) REQUIRE(columns[p + j * ldp] == pair_of(at(2 * p), at(2 * p + 1)));
+        for (Index p = 0; p < pairs; ++p) REQUIRE(same(columns[p + j * ldp], pair_of(at(2 * p), at(2 * p + 1))));
         REQUIRE(columns[pairs + j * ldp] == mark);
       }
       // a group of rows, n of them
@@ -107,7 +112,7 @@ TEMPLATE_TEST_CASE("floats become pairs of bf16 numbers, rounded to nearest even
       REQUIRE(rows.guarded());
       for (Index q = 0; q < cols; ++q) {
         const auto at = [&](Index p) { return p < n ? group[std::size_t(offset + p * cols + q)] : 0.0f; };
-        for (Index p = 0; p < pairs; ++p) REQUIRE(rows[p * cols + q] == pair_of(at(2 * p), at(2 * p + 1)));
+        for (Index p = 0; p < pairs; ++p) REQUIRE(same(rows[p * cols + q], pair_of(at(2 * p), at(2 * p + 1))));
       }
     }
   // NaN of any kind stays one

@@ -17,27 +17,6 @@ namespace kernel {
 /// Two bf16 numbers, the first in the lower half.
 using Bf16Pair = std::uint32_t;
 
-/// Pairs without an instruction for them: both halves widened, two fused multiply-adds.
-struct WidenedPairs {
-  template <int Bytes>
-  static LOWRANK_INLINE Vec<float, Bytes> dot(Vec<Bf16Pair, Bytes> a, Vec<Bf16Pair, Bytes> b, Vec<float, Bytes> c) {
-    return fma(first(a), first(b), fma(second(a), second(b), c));
-  }
-
- private:
-  // a bf16 number is the upper half of a float
-  template <int Bytes>
-  static LOWRANK_INLINE Vec<float, Bytes> first(Vec<Bf16Pair, Bytes> x) { return as_floats<Bytes>(x.v << 16); }
-  template <int Bytes>
-  static LOWRANK_INLINE Vec<float, Bytes> second(Vec<Bf16Pair, Bytes> x) { return as_floats<Bytes>(x.v & 0xffff0000u); }
-  template <int Bytes>
-  static LOWRANK_INLINE Vec<float, Bytes> as_floats(typename Vec<Bf16Pair, Bytes>::Raw bits) {
-    Vec<float, Bytes> x;
-    std::memcpy(&x.v, &bits, sizeof bits);
-    return x;
-  }
-};
-
 namespace detail {
 
 /// The bits of x rounded to bf16, nearest even, in the upper halves (the lower ones are not cleared); NaN stays NaN.
@@ -48,16 +27,11 @@ LOWRANK_INLINE typename Vec<Bf16Pair, Bytes>::Raw rounded_bits(Vec<float, Bytes>
   return (bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x00400000u : bits + 0x7fffu + (bits >> 16 & 1u);
 }
 
-/// Lane i of the result pairs numbers First(i) and Second(i) of x followed by y.
 template <class Order, int Bytes, std::size_t... I>
 LOWRANK_INLINE Vec<Bf16Pair, Bytes> paired(Vec<float, Bytes> x, Vec<float, Bytes> y, std::index_sequence<I...>) {
   const auto a = rounded_bits(x), b = rounded_bits(y);
   const auto low = __builtin_shufflevector(a, b, Order::first(I)...), high = __builtin_shufflevector(a, b, Order::second(I)...);
   return {(low >> 16) | (high & 0xffff0000u)};
-}
-template <class Order, int Bytes>
-LOWRANK_INLINE Vec<Bf16Pair, Bytes> paired(Vec<float, Bytes> x, Vec<float, Bytes> y) {
-  return paired<Order>(x, y, std::make_index_sequence<std::size_t(Bytes / 4)>{});
 }
 
 /// Neighbours; numbers of two arrays; numbers of two rows of `cols`, rows following each other.
@@ -77,6 +51,32 @@ struct RowByRow {
 };
 
 }  // namespace detail
+
+/// Pairs without an instruction for them: both halves widened, two fused multiply-adds.
+struct WidenedPairs {
+  template <int Bytes>
+  static LOWRANK_INLINE Vec<float, Bytes> dot(Vec<Bf16Pair, Bytes> a, Vec<Bf16Pair, Bytes> b, Vec<float, Bytes> c) {
+    return fma(first(a), first(b), fma(second(a), second(b), c));
+  }
+  /// Lane i pairs numbers Order::first(i) and Order::second(i) of x followed by y, rounded to nearest even; NaN stays NaN.
+  template <class Order, int Bytes>
+  static LOWRANK_INLINE Vec<Bf16Pair, Bytes> paired(Vec<float, Bytes> x, Vec<float, Bytes> y) {
+    return detail::paired<Order>(x, y, std::make_index_sequence<std::size_t(Bytes / 4)>{});
+  }
+
+ private:
+  // a bf16 number is the upper half of a float
+  template <int Bytes>
+  static LOWRANK_INLINE Vec<float, Bytes> first(Vec<Bf16Pair, Bytes> x) { return as_floats<Bytes>(x.v << 16); }
+  template <int Bytes>
+  static LOWRANK_INLINE Vec<float, Bytes> second(Vec<Bf16Pair, Bytes> x) { return as_floats<Bytes>(x.v & 0xffff0000u); }
+  template <int Bytes>
+  static LOWRANK_INLINE Vec<float, Bytes> as_floats(typename Vec<Bf16Pair, Bytes>::Raw bits) {
+    Vec<float, Bytes> x;
+    std::memcpy(&x.v, &bits, sizeof bits);
+    return x;
+  }
+};
 
 }  // namespace kernel
 }  // namespace lowrank

@@ -267,7 +267,7 @@ struct Operations {
   static void pair(Index n, const float* x, const float* y, Bf16Pair* out) {
     using Each = detail::OneOfEach<std::size_t(lanes<float>)>;
     sweep<float>(n, [&](Index i, auto part) LOWRANK_LAMBDA_INLINE {
-      store(out + i, detail::paired<Each>(load(x + i, part), load(y + i, part)), part);
+      store(out + i, Pairs::template paired<Each>(load(x + i, part), load(y + i, part)), part);
     });
   }
 
@@ -372,11 +372,11 @@ struct Operations {
   static void pair_up(Index n, const float* x, Bf16Pair* out, Index pairs) {
     constexpr Index L = lanes<float>;
     Index i = 0;
-    for (; i + 2 * L <= n; i += 2 * L) detail::paired<Order>(V<float>::load(x + i), V<float>::load(x + i + L)).store(out + i / 2);
+    for (; i + 2 * L <= n; i += 2 * L) Pairs::template paired<Order>(V<float>::load(x + i), V<float>::load(x + i + L)).store(out + i / 2);
     if (i == n) return;
     const Index left = n - i;
     const V<float> one = V<float>::load(x + i, std::min(left, L)), two = left > L ? V<float>::load(x + i + L, left - L) : V<float>::zero();
-    detail::paired<Order>(one, two).store(out + i / 2, pairs - i / 2);
+    Pairs::template paired<Order>(one, two).store(out + i / 2, pairs - i / 2);
   }
 
   struct Whole {};

@@ -1,5 +1,5 @@
 // Bf16Basis: PackedBasis for products of bf16 numbers with float sums. P, and the numbers of A and N as they are staged, are rounded to
-// bf16; R, U and W stay float. With an instruction for it (kernel::Avx512Bf16) a pair of numbers costs what one float costs elsewhere.
+// bf16; R, U and W stay float. What a pair of numbers costs is the kernel set's (kernel/avx512_bf16.hpp).
 //
 // Error of one element, its terms t: at most 2^-7 sum |t| from two roundings of 2^-8 each, in practice 2^-8.7 sqrt(sum t^2) since they are
 // independent; what the sum of floats adds is far below. ||a_j||^2 is exact as ever: it is taken from A before rounding.

@@ -56,9 +56,10 @@ struct Subspace {
   }
 };
 
-/// Subspace with a basis in bf16, and products of bf16 numbers with float sums: half of the memory of P, and twice the speed where one
-/// instruction multiplies a pair of such numbers as fast as a float (Zen 4; on Intel's processors as fast as float). P, the gradient
-/// and the direction are rounded to nearest as they are multiplied, which is at most about 0.24 % of R and of the step.
+/// Subspace with a basis in bf16, and products of bf16 numbers with float sums: half of the memory of P. P, the gradient and the direction
+/// are rounded to nearest as they are multiplied, which is at most about 0.24 % of R and of the step. Slower than floats unless one
+/// instruction multiplies a pair of such numbers as fast as a float, as Zen 4's does: on Emerald Rapids, whose AVX-512 BF16 has half of the
+/// rate of floats, a step takes 1.4 to 1.7 times as long.
 struct SubspaceBf16 {
   std::int64_t rank = 128;
   Side side = Side::Smaller;
