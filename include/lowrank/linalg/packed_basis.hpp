@@ -52,15 +52,17 @@ struct PackedBasis {
   PackedBasis(Arena& arena, Index dimension, Index rank)
       : d(dimension), r(rank), down(arena.take<S>(padded<K, S>(r) * d)), up(arena.take<S>(padded<K, S>(d) * r)) {}
 
-  /// Packs P^T; P is an operand.
+  /// Packs scale P^T; P is an operand.
   template <class A>
-  void pack_down(const A& transposed_basis, const Team<S, K>& team) const {
+  void pack_down(const A& transposed_basis, const Team<S, K>& team, double scale = 1) const {
     lowrank::detail::for_each((d + block_depth - 1) / block_depth, team.threads(), [&](Index b, int slot) {
       const Index k0 = b * block_depth;
       const Index depth = std::min(block_depth, d - k0);
       for (Index i = 0; i < r; i += block_rows)
         detail::pack<K>(transposed_basis, i, std::min(block_rows, r - i), k0, depth,
                         down + padded<K, S>(r) * k0 + i * depth, team[slot].stage);
+      S* block = down + padded<K, S>(r) * k0;
+      if (scale != 1) K::combine(padded<K, S>(r) * depth, scale, block, 0.0, block, block);
     });
   }
   /// Packs P for lift(), and for update() of weights in columns.
@@ -84,9 +86,10 @@ struct PackedBasis {
     });
   }
 
-  /// R = P^T A for the w <= 256 columns from j0: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null).
+  /// R = P^T A for the w <= 256 columns from j0: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null). Of scale A, read
+  /// where A is, with the scale that was packed.
   template <class A>
-  void project(const A& a, Index j0, Index w, S* R, double* energy, const Scratch<S>& scratch) const {
+  void project(const A& a, Index j0, Index w, S* R, double* energy, const Scratch<S>& scratch, double scale = 1) const {
     constexpr Index cols = K::tile_cols;
     if (energy != nullptr) std::fill_n(energy, w, 0.0);
     for (Index k0 = 0; k0 < d; k0 += block_depth) {
@@ -100,7 +103,7 @@ struct PackedBasis {
         for (Index j = 0; j < w; j += cols) {
           const S* group = scratch.stage + j / cols * K::group_stride(depth);
           double squares[cols] = {};
-          if (energy != nullptr) K::group_squares(depth, group, squares);
+          if (energy != nullptr) K::group_squares(depth, group, squares, scale);
           for (Index q = 0; q < std::min(cols, w - j) && energy != nullptr; ++q) energy[j + q] += squares[q];
           detail::multiply<K>(r, std::min(cols, w - j), depth, packed, group, cols, 1, R + j * r, r, k0 > 0, scratch.edge, ahead);
         }
@@ -116,7 +119,7 @@ struct PackedBasis {
         const S* column = block.data + j * block.col_stride;
         const Index width = std::min(cols, w - j);
         if (energy != nullptr)
-          for (Index q = 0; q < width; ++q) energy[j + q] += K::sum_squares(depth, column + q * block.col_stride);
+          for (Index q = 0; q < width; ++q) energy[j + q] += K::sum_squares(depth, column + q * block.col_stride, scale);
         detail::multiply<K>(r, width, depth, packed, column, 1, block.col_stride, R + j * r, r, k0 > 0, scratch.edge, ahead);
       }
     }
