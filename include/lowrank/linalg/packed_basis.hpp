@@ -7,7 +7,7 @@
 // One element is the same chain of multiply-adds either way (gemm.hpp), so the bits do not depend on the order.
 #pragma once
 
-#include <lowrank/linalg/gemm.hpp>
+#include <lowrank/linalg/narrow.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace linalg {
@@ -91,6 +91,8 @@ struct PackedBasis {
   template <class A>
   void project(const A& a, Index j0, Index w, S* R, double* energy, const Scratch<S>& scratch, double scale = 1) const {
     constexpr Index cols = K::tile_cols;
+    if (r <= 4 && r <= K::template lanes<S>)
+      if (const Strided<S, K> there = a.in_place(0, j0); there.data != nullptr) return project_narrow(there, w, R, energy, scale, scratch.stage);
     if (energy != nullptr) std::fill_n(energy, w, 0.0);
     for (Index k0 = 0; k0 < d; k0 += block_depth) {
       const Index depth = std::min(block_depth, d - k0), next = std::min(block_depth, d - k0 - depth);
@@ -170,6 +172,17 @@ struct PackedBasis {
   }
 
  private:
+  void project_narrow(const Strided<S, K>& a, Index w, S* R, double* energy, double scale, S* room) const {
+    const auto run = [&]<int rank>(std::integral_constant<int, rank>) {
+      using Narrow = NarrowProjection<S, K, rank>;
+      if (a.row_stride == 1) Narrow::columns(d, w, a.data, a.col_stride, down, scale, R, energy);
+      else Narrow::rows(d, w, a.data, a.row_stride, down, scale, R, energy, room);
+    };
+    if (r == 1) run(std::integral_constant<int, 1>{});
+    else if (r == 2) run(std::integral_constant<int, 2>{});
+    else if (r == 3) run(std::integral_constant<int, 3>{});
+    else run(std::integral_constant<int, 4>{});
+  }
   /// An m x n block of U (or of U^T, in rows), at most tile_cols wide: A packed in blocks of 256 along r, B r x n with leading
   /// dimension r. The block of W is at (i, j) of the matrix, the following one has m2 x n2 numbers and is at (i2, j2).
   void update_tiles(Index m, Index n, const S* a, Index height_of_a, Index offset, const S* b, const WeightUpdate<S>& u, Index i,
