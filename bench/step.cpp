@@ -53,6 +53,10 @@ struct Galore {
   static constexpr const char* name = "galore";
   static auto make(View<float> W, Index r) { return lowrank::galore(W, {.rank = r}); }
 };
+/// Of a gradient that was clipped: the step takes it times grad_scale.
+struct GaloreClipped : Galore {
+  static constexpr const char* name = "galore_clipped";
+};
 struct Fira {
   static constexpr const char* name = "fira";
   static auto make(View<float> W, Index r) { return lowrank::fira(W, {.rank = r}); }
@@ -74,7 +78,8 @@ template <class Recipe>
 constexpr bool dense = std::is_base_of_v<AdamW, Recipe>;
 /// Whether the same equations are written in Eigen below.
 template <class Recipe>
-constexpr bool has_peer = !std::is_same_v<Recipe, Galore8bit> && (!std::is_base_of_v<AdamWGivenNorm, Recipe> || std::is_same_v<Recipe, AdamWGivenNorm>);
+constexpr bool has_peer = !std::is_same_v<Recipe, Galore8bit> && !std::is_same_v<Recipe, GaloreClipped> &&
+                          (!std::is_base_of_v<AdamWGivenNorm, Recipe> || std::is_same_v<Recipe, AdamWGivenNorm>);
 /// Bytes a dense rule keeps per weight.
 template <class Recipe>
 constexpr double kept = std::is_same_v<Recipe, LionGivenNorm> || std::is_same_v<Recipe, SgdGivenNorm> || std::is_same_v<Recipe, AdamBf16GivenNorm> ? 4
@@ -90,7 +95,7 @@ Work work_of(Index rows, Index cols, Index r) {
   const double G = 4 * d * k, W = 8 * d * k, moments = 16 * double(r) * k, product = 2 * d * k * double(r);
   if constexpr (dense<Recipe>) return {0, std::is_same_v<Recipe, AdamW> ? 2 * G : G, W + 2 * kept<Recipe> * d * k};
   if constexpr (std::is_same_v<Recipe, Galore8bit>) return {2 * product, G, W + moments / 4};
-  if constexpr (std::is_same_v<Recipe, Galore>) return {2 * product, G, W + moments};
+  if constexpr (std::is_base_of_v<Galore, Recipe>) return {2 * product, G, W + moments};
   if constexpr (std::is_same_v<Recipe, Fira>) return {2 * product, 2 * G, W + moments};
   if constexpr (std::is_same_v<Recipe, DctAdamW>) return {5 * d * std::log2(d) * k, G, W + moments};
   return {product, 2 * G, W + moments};
@@ -160,6 +165,7 @@ struct Ours {
   void step() {
     lowrank::Step step{.lr = double(naive_lr)};
     if constexpr (std::is_base_of_v<AdamWGivenNorm, Recipe>) step.grad_norm = norm;
+    if constexpr (std::is_same_v<Recipe, GaloreClipped>) step.grad_scale = 1 / norm;
     optimizer.step(W, G, step);
   }
 };
@@ -226,6 +232,7 @@ void add_shape(Index m, Index n) {
   add_recipe<AdamBf16GivenNorm, Order>(m, n);
   add_recipe<Adam8bitGivenNorm, Order>(m, n);
   for (const Index r : {32, 128}) add_recipe<Galore, Order>(m, n, r);
+  add_recipe<GaloreClipped, Order>(m, n, 32);
   add_recipe<Galore8bit, Order>(m, n, 128);
   add_recipe<Fira, Order>(m, n, 128);
   add_recipe<Apollo, Order>(m, n, 128);

@@ -45,7 +45,7 @@ concept Kernel = requires(Index n, const float* x, float* y, const Bf16Pair* pai
   K::pair_rows(n, x, to);
   K::pair(n, x, x, to);
   K::stage_rows(n, n, x, n, y);
-  K::group_squares(n, x, static_cast<double*>(nullptr));
+  K::group_squares(n, x, static_cast<double*>(nullptr), 0.5);
   { K::group_stride(n) } -> std::convertible_to<Index>;
   K::adam(n, x, y, y, y, 0.9, 0.999, 1e-8);
   K::rmsprop(n, x, y, y, 0.9, 1e-6);
@@ -55,6 +55,7 @@ concept Kernel = requires(Index n, const float* x, float* y, const Bf16Pair* pai
   K::combine(n, 1.0, x, 0.0, x, y);
   K::multiply(n, x, x, y);
   { K::sum_squares(n, x) } -> std::convertible_to<double>;
+  { K::sum_squares(n, x, 0.5) } -> std::convertible_to<double>;
   { K::sum_abs(n, x) } -> std::convertible_to<double>;
   K::transpose(n, n, x, n, y, n);
   K::random_halves(n, std::uint64_t(), std::uint64_t(), std::uint64_t(), static_cast<std::uint16_t*>(nullptr));

@@ -210,6 +210,13 @@ struct Operations {
   static double sum_squares(Index n, const S* x) {
     return sum<S>(n, x, [](V<S> a, V<S> acc) LOWRANK_LAMBDA_INLINE { return fma(a, a, acc); });
   }
+  /// The same of scale x.
+  template <class S>
+  static double sum_squares(Index n, const S* x, double scale) {
+    if (scale == 1) return sum_squares(n, x);
+    const auto s = all<S>(scale);
+    return sum<S>(n, x, [s](V<S> a, V<S> acc) LOWRANK_LAMBDA_INLINE { return fma(s * a, s * a, acc); });
+  }
   template <class S>
   static double sum_abs(Index n, const S* x) {
     return sum<S>(n, x, [](V<S> a, V<S> acc) LOWRANK_LAMBDA_INLINE { return acc + abs(a); });
@@ -227,31 +234,12 @@ struct Operations {
       if (j < n) place(V<S>::load(x + j, n - j), out, group_stride(m), i, j);
     }
   }
-  /// squares[j] += sum_squares(m, column j) of one such group, m <= 256, to the bit: a number of row i of 2 * lanes belongs to
+  /// squares[j] += sum_squares(m, column j, scale) of one such group, m <= 256, to the bit: a number of row i of 2 * lanes belongs to
   /// lane i % lanes of that sum's register i / lanes, so 2 * tile_cols registers hold its partial sums of all columns.
   template <class S>
-  static void group_squares(Index m, const S* x, double* squares) {
-    constexpr Index L = lanes<S>, pair = 2 * L, count = 2 * tile_cols;
-    V<S> acc[count];
-    for (V<S>& sum : acc) sum = V<S>::zero();
-    const Index even = m / pair * pair;
-    for (Index i = 0; i < even; i += pair)
-      for (Index t = 0; t < count; ++t) {
-        const V<S> v = V<S>::load(x + i * tile_cols + t * L);
-        acc[t] = fma(v, v, acc[t]);
-      }
-    for (Index i = even; i < m; ++i) {  // single registers, and a part of one, are added to the first
-      S row[count * L] = {};
-      const Index at = (i - even) % L * tile_cols;
-      for (Index q = 0; q < tile_cols; ++q) row[at + q] = x[i * tile_cols + q];
-      for (Index t = 0; t < tile_cols; ++t) acc[t] = fma(V<S>::load(row + t * L), V<S>::load(row + t * L), acc[t]);
-    }
-    S both[tile_cols * L];
-    for (Index t = 0; t < tile_cols; ++t) (acc[t] + acc[t + tile_cols]).store(both + t * L);
-    double total[tile_cols] = {};
-    for (Index l = 0; l < L; ++l)
-      for (Index q = 0; q < tile_cols; ++q) total[q] += double(both[l * tile_cols + q]);
-    for (Index q = 0; q < tile_cols; ++q) squares[q] += total[q];
+  static void group_squares(Index m, const S* x, double* squares, double scale = 1) {
+    if (scale == 1) return group_squares<S>(m, x, squares, [](V<S> v) LOWRANK_LAMBDA_INLINE { return v; });
+    group_squares<S>(m, x, squares, [s = all<S>(scale)](V<S> v) LOWRANK_LAMBDA_INLINE { return s * v; });
   }
 
   /// Floats rounded to bf16, nearest even, in pairs along the inner dimension of a product (bf16.hpp). Of columns: X depth x n
@@ -377,6 +365,33 @@ struct Operations {
     const Index left = n - i;
     const V<float> one = V<float>::load(x + i, std::min(left, L)), two = left > L ? V<float>::load(x + i + L, left - L) : V<float>::zero();
     Pairs::template paired<Order>(one, two).store(out + i / 2, pairs - i / 2);
+  }
+  template <class S, class Scaled>
+  static LOWRANK_INLINE void group_squares(Index m, const S* x, double* squares, const Scaled& scaled) {
+    constexpr Index L = lanes<S>, pair = 2 * L, count = 2 * tile_cols;
+    V<S> acc[count];
+    for (V<S>& sum : acc) sum = V<S>::zero();
+    const Index even = m / pair * pair;
+    for (Index i = 0; i < even; i += pair)
+      for (Index t = 0; t < count; ++t) {
+        const V<S> v = scaled(V<S>::load(x + i * tile_cols + t * L));
+        acc[t] = fma(v, v, acc[t]);
+      }
+    for (Index i = even; i < m; ++i) {  // single registers, and a part of one, are added to the first
+      S row[count * L] = {};
+      const Index at = (i - even) % L * tile_cols;
+      for (Index q = 0; q < tile_cols; ++q) row[at + q] = x[i * tile_cols + q];
+      for (Index t = 0; t < tile_cols; ++t) {
+        const V<S> v = scaled(V<S>::load(row + t * L));
+        acc[t] = fma(v, v, acc[t]);
+      }
+    }
+    S both[tile_cols * L];
+    for (Index t = 0; t < tile_cols; ++t) (acc[t] + acc[t + tile_cols]).store(both + t * L);
+    double total[tile_cols] = {};
+    for (Index l = 0; l < L; ++l)
+      for (Index q = 0; q < tile_cols; ++q) total[q] += double(both[l * tile_cols + q]);
+    for (Index q = 0; q < tile_cols; ++q) squares[q] += total[q];
   }
 
   struct Whole {};

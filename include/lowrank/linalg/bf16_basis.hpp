@@ -18,13 +18,14 @@ constexpr Index pairs(Index numbers) { return (numbers + 1) / 2; }
 
 namespace detail {
 
-/// pack() for pairs along the depth.
+/// pack() of scale A for pairs along the depth.
 template <class K, class A>
-void pack_pairs(const A& a, Index i0, Index m, Index k0, Index depth, Bf16Pair* packed, float* strip) {
+void pack_pairs(const A& a, Index i0, Index m, Index k0, Index depth, Bf16Pair* packed, float* strip, double scale = 1) {
   constexpr Index L = K::template lanes<float>, wide = 16;
   for (Index k = 0; k < depth; k += wide) {
     const Index n = std::min(wide, depth - k);
     a.load(i0, m, k0 + k, n, strip, m);
+    if (scale != 1) K::combine(m * n, scale, strip, 0.0, strip, strip);
     if (n % 2 == 1) std::fill_n(strip + n * m, m, 0.0f);
     for (Index p = 0; p < m; p += 2 * L) {
       const Index height = m - p > L ? 2 * L : L, rows = std::min(height, m - p);
@@ -49,14 +50,14 @@ struct Bf16Basis {
   Bf16Basis(Arena& arena, Index dimension, Index rank)
       : d(dimension), r(rank), down(arena.take<Bf16Pair>(padded<K, float>(r) * pairs(d))), up(arena.take<Bf16Pair>(padded<K, float>(d) * pairs(r))) {}
 
-  /// Packs P^T; P is an operand.
+  /// Packs scale P^T; P is an operand.
   template <class A>
-  void pack_down(const A& transposed_basis, const Team<float, K>& team) const {
+  void pack_down(const A& transposed_basis, const Team<float, K>& team, double scale = 1) const {
     lowrank::detail::for_each((d + block_depth - 1) / block_depth, team.threads(), [&](Index b, int slot) {
       const Index k0 = b * block_depth, depth = std::min(block_depth, d - k0);
       for (Index i = 0; i < r; i += block_rows)
         detail::pack_pairs<K>(transposed_basis, i, std::min(block_rows, r - i), k0, depth,
-                              down + padded<K, float>(r) * (k0 / 2) + i * pairs(depth), team[slot].stage);
+                              down + padded<K, float>(r) * (k0 / 2) + i * pairs(depth), team[slot].stage, scale);
     });
   }
   /// Packs P for lift(), and for update() of weights in columns.
@@ -84,9 +85,10 @@ struct Bf16Basis {
     });
   }
 
-  /// R = P^T A for the w <= 256 columns from j0: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null).
+  /// R = P^T A for the w <= 256 columns from j0: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null). Of scale A, read
+  /// where A is, with the scale that was packed.
   template <class A>
-  void project(const A& a, Index j0, Index w, float* R, double* energy, const Scratch<float>& scratch) const {
+  void project(const A& a, Index j0, Index w, float* R, double* energy, const Scratch<float>& scratch, double scale = 1) const {
     constexpr Index cols = K::tile_cols;
     Bf16Pair* columns = reinterpret_cast<Bf16Pair*>(scratch.rows);  // of one group
     if (energy != nullptr) std::fill_n(energy, w, 0.0);
@@ -110,12 +112,12 @@ struct Bf16Basis {
         if (rows) {
           const float* group = scratch.stage + j / cols * K::group_stride(depth);
           double squares[cols] = {};
-          if (energy != nullptr) K::group_squares(depth, group, squares);
+          if (energy != nullptr) K::group_squares(depth, group, squares, scale);
           for (Index q = 0; q < width && energy != nullptr; ++q) energy[j + q] += squares[q];
           K::pair_rows(depth, group, columns);
         } else {
           const float* column = block.data + j * block.col_stride;
-          for (Index q = 0; q < width && energy != nullptr; ++q) energy[j + q] += K::sum_squares(depth, column + q * block.col_stride);
+          for (Index q = 0; q < width && energy != nullptr; ++q) energy[j + q] += K::sum_squares(depth, column + q * block.col_stride, scale);
           K::pair_columns(depth, width, column, block.col_stride, columns, pairs(depth));
         }
         detail::multiply<K>(r, width, pairs(depth), packed, columns, rows ? cols : 1, rows ? 1 : pairs(depth), R + j * r, r, k0 > 0,

@@ -121,6 +121,17 @@ struct Source {
     const bool same = gradient.dtype == lowrank::detail::DtypeOf<S>::value && scale == 1;
     return {same ? gradient.template at<S>(i0, j0) : nullptr, gradient.row_stride, gradient.col_stride};
   }
+  /// A = outside() inside(): a factor that a projection can take into its basis, so that it reads the gradient where it is. 1 where
+  /// errors are added to the scaled gradient, or where a scaled basis would come near the ends of the scalar's range.
+  double outside() const {
+    const double size = scale < 0 ? -scale : scale;
+    return error == nullptr && size > 0x1p-60 && size < 0x1p60 ? scale : 1.0;
+  }
+  Source inside() const {
+    Source bare = *this;
+    if (outside() != 1) bare.scale = 1;
+    return bare;
+  }
   Strided<S, K> in_place(Index i0, Index j0) const {
     return error == nullptr ? gradient_in_place(i0, j0) : Strided<S, K>{nullptr, 1, 0};
   }

@@ -7,6 +7,7 @@
 // One element is the same chain of multiply-adds either way (gemm.hpp), so the bits do not depend on the order.
 #pragma once
 
+#include <lowrank/linalg/narrow.hpp>
 #include <lowrank/linalg/weight_update.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
@@ -23,15 +24,17 @@ struct PackedBasis {
   PackedBasis(Arena& arena, Index dimension, Index rank)
       : d(dimension), r(rank), down(arena.take<S>(padded<K, S>(r) * d)), up(arena.take<S>(padded<K, S>(d) * r)) {}
 
-  /// Packs P^T; P is an operand.
+  /// Packs scale P^T; P is an operand.
   template <class A>
-  void pack_down(const A& transposed_basis, const Team<S, K>& team) const {
+  void pack_down(const A& transposed_basis, const Team<S, K>& team, double scale = 1) const {
     lowrank::detail::for_each((d + block_depth - 1) / block_depth, team.threads(), [&](Index b, int slot) {
       const Index k0 = b * block_depth;
       const Index depth = std::min(block_depth, d - k0);
       for (Index i = 0; i < r; i += block_rows)
         detail::pack<K>(transposed_basis, i, std::min(block_rows, r - i), k0, depth,
                         down + padded<K, S>(r) * k0 + i * depth, team[slot].stage);
+      S* block = down + padded<K, S>(r) * k0;
+      if (scale != 1) K::combine(padded<K, S>(r) * depth, scale, block, 0.0, block, block);
     });
   }
   /// Packs P for lift(), and for update() of weights in columns.
@@ -55,10 +58,13 @@ struct PackedBasis {
     });
   }
 
-  /// R = P^T A for the w <= 256 columns from j0: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null).
+  /// R = P^T A for the w <= 256 columns from j0: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null). Of scale A, read
+  /// where A is, with the scale that was packed.
   template <class A>
-  void project(const A& a, Index j0, Index w, S* R, double* energy, const Scratch<S>& scratch) const {
+  void project(const A& a, Index j0, Index w, S* R, double* energy, const Scratch<S>& scratch, double scale = 1) const {
     constexpr Index cols = K::tile_cols;
+    if (r <= 4 && r <= K::template lanes<S>)
+      if (const Strided<S, K> there = a.in_place(0, j0); there.data != nullptr) return project_narrow(there, w, R, energy, scale, scratch.stage);
     if (energy != nullptr) std::fill_n(energy, w, 0.0);
     for (Index k0 = 0; k0 < d; k0 += block_depth) {
       const Index depth = std::min(block_depth, d - k0), next = std::min(block_depth, d - k0 - depth);
@@ -71,7 +77,7 @@ struct PackedBasis {
         for (Index j = 0; j < w; j += cols) {
           const S* group = scratch.stage + j / cols * K::group_stride(depth);
           double squares[cols] = {};
-          if (energy != nullptr) K::group_squares(depth, group, squares);
+          if (energy != nullptr) K::group_squares(depth, group, squares, scale);
           for (Index q = 0; q < std::min(cols, w - j) && energy != nullptr; ++q) energy[j + q] += squares[q];
           detail::multiply<K>(r, std::min(cols, w - j), depth, packed, group, cols, 1, R + j * r, r, k0 > 0, scratch.edge, ahead);
         }
@@ -87,7 +93,7 @@ struct PackedBasis {
         const S* column = block.data + j * block.col_stride;
         const Index width = std::min(cols, w - j);
         if (energy != nullptr)
-          for (Index q = 0; q < width; ++q) energy[j + q] += K::sum_squares(depth, column + q * block.col_stride);
+          for (Index q = 0; q < width; ++q) energy[j + q] += K::sum_squares(depth, column + q * block.col_stride, scale);
         detail::multiply<K>(r, width, depth, packed, column, 1, block.col_stride, R + j * r, r, k0 > 0, scratch.edge, ahead);
       }
     }
@@ -122,6 +128,19 @@ struct PackedBasis {
     for (Index k0 = 0; k0 < r; k0 += block_depth)
       detail::pack<K>(transposed, 0, w, k0, std::min(block_depth, r - k0), scratch.rows + padded<K, S>(w) * k0, scratch.stage);
     detail::update_in_rows<K>(d, w, detail::TileOperands<S>{r, block_depth, scratch.rows, padded<K, S>(w), 0, nullptr}, up, u, j0, scratch.edge);
+  }
+
+ private:
+  void project_narrow(const Strided<S, K>& a, Index w, S* R, double* energy, double scale, S* room) const {
+    const auto run = [&]<int rank>(std::integral_constant<int, rank>) {
+      using Narrow = NarrowProjection<S, K, rank>;
+      if (a.row_stride == 1) Narrow::columns(d, w, a.data, a.col_stride, down, scale, R, energy);
+      else Narrow::rows(d, w, a.data, a.row_stride, down, scale, R, energy, room);
+    };
+    if (r == 1) run(std::integral_constant<int, 1>{});
+    else if (r == 2) run(std::integral_constant<int, 2>{});
+    else if (r == 3) run(std::integral_constant<int, 3>{});
+    else run(std::integral_constant<int, 4>{});
   }
 };
 

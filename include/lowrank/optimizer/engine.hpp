@@ -262,19 +262,21 @@ class Engine {
   double gradient_energy() {
     const Index tiles = (k_ + tile - 1) / tile;
     for (Index t = 0; t < tiles; ++t) p_.sums[t] = {};
+    const Source g = a_.inside();
+    const double scale = a_.outside();
     for_tiles([&](Index t, Index j0, Index w, int slot) {
       double column[tile] = {};
-      const auto there = a_.gradient_in_place(0, j0);
+      const auto there = g.gradient_in_place(0, j0);
       if (there.data != nullptr && there.row_stride == 1) {
         for (Index j = 0; j < w; ++j)
           for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
-            column[j] += K::sum_squares(std::min(linalg::block_rows, d_ - i0), there.data + i0 + j * there.col_stride);
+            column[j] += K::sum_squares(std::min(linalg::block_rows, d_ - i0), there.data + i0 + j * there.col_stride, scale);
       } else {
         S* block = p_.team[slot].stage;
         for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
           const Index m = std::min(linalg::block_rows, d_ - i0);
-          a_.load_gradient(i0, m, j0, w, block, m);
-          for (Index j = 0; j < w; ++j) column[j] += K::sum_squares(m, block + j * m);
+          g.load_gradient(i0, m, j0, w, block, m);
+          for (Index j = 0; j < w; ++j) column[j] += K::sum_squares(m, block + j * m, scale);
         }
       }
       for (Index j = 0; j < w; ++j) p_.sums[t].gradient += column[j];

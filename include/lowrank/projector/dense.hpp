@@ -20,6 +20,7 @@ struct DenseWork {
   S* decoded = nullptr;    // d x r: the basis in use, where it is kept in few bits
   S* rotation = nullptr;   // C, r x r
   linalg::BasisChange<S> change = {};
+  double factor = 1;        // of the gradient, packed with P^T
   double stale_energy = 0;  // what the replaced basis holds of the same gradient
 
   DenseWork() = default;
@@ -50,8 +51,8 @@ class DenseProjector {
   double captured_at_refresh() const { return freshness_.captured_at_refresh; }
 
   template <class Work>
-  void prepare(const Source&, Work& work, const Team& team) const {
-    work.dense.packed.pack_down(linalg::transposed<K, S>(decode(work), basis_.rows()), team);
+  void prepare(const Source& a, Work& work, const Team& team) const {
+    work.dense.packed.pack_down(linalg::transposed<K, S>(decode(work), basis_.rows()), team, work.dense.factor = a.outside());
   }
   template <class Work>
   void prepare_lift(Work& work, const Team& team) const {
@@ -68,7 +69,8 @@ class DenseProjector {
   template <class Work>
   void project(const Source& a, Index j0, Index w, S* R, double* energy, int slot, const Work& work,
                const Team& team) const {
-    work.dense.packed.project(a, j0, w, R, energy, team[slot]);
+    const double factor = work.dense.factor;
+    work.dense.packed.project(factor == 1 ? a : a.inside(), j0, w, R, energy, team[slot], factor);
   }
   template <class Work, class Sink>
   void lift(const S* N, Index, Index w, int slot, const Work& work, const Team& team, const Sink& sink) const {
@@ -149,7 +151,7 @@ class DenseProjector {
                       linalg::columns<K, S>(in_use(work), d), work.dense.rotation, r, team);
       work.dense.change = {Change::Kind::Rotate, nullptr, work.dense.rotation};
     }
-    work.dense.packed.pack_down(linalg::transposed<K, S>(work.dense.candidate, d), team);
+    work.dense.packed.pack_down(linalg::transposed<K, S>(work.dense.candidate, d), team, work.dense.factor = 1);
   }
 
   /// Column j <- column from[j] of old, or a random unit vector orthogonal to all others (-1). The next step is due.

@@ -40,7 +40,7 @@ class ProjectorState<Gaussian, S, K> {
   bool due(std::uint64_t steps) const { return freshness_.due(options_, steps); }
   double captured_at_refresh() const { return freshness_.captured_at_refresh; }
 
-  bool refresh(const Source&, S*, Work& work, const Team& team) const {
+  bool refresh(const Source& a, S*, Work& work, const Team& team) const {
     using Change = linalg::BasisChange<S>;
     draw(refreshes_ + 1, work.dense.candidate, team);
     work.dense.change = Change{};
@@ -51,12 +51,12 @@ class ProjectorState<Gaussian, S, K> {
                       work.dense.rotation, r_, team);
       work.dense.change = {Change::Kind::Rotate, nullptr, work.dense.rotation};
     }
-    work.dense.packed.pack_down(linalg::transposed<K, S>(work.dense.candidate, d_), team);
+    work.dense.packed.pack_down(linalg::transposed<K, S>(work.dense.candidate, d_), team, a.outside());
     return true;
   }
-  void prepare(const Source&, Work& work, const Team& team) const {
+  void prepare(const Source& a, Work& work, const Team& team) const {
     draw(refreshes_, work.dense.candidate, team);
-    work.dense.packed.pack_down(linalg::transposed<K, S>(work.dense.candidate, d_), team);
+    work.dense.packed.pack_down(linalg::transposed<K, S>(work.dense.candidate, d_), team, a.outside());
   }
   void prepare_lift(Work& work, const Team& team) const {
     work.dense.packed.pack_up(linalg::columns<K, S>(work.dense.candidate, d_), team);
@@ -67,7 +67,7 @@ class ProjectorState<Gaussian, S, K> {
   }
   void project(const Source& a, Index j0, Index w, S* R, double* energy, int slot, const Work& work,
                const Team& team) const {
-    work.dense.packed.project(a, j0, w, R, energy, team[slot]);
+    work.dense.packed.project(a.inside(), j0, w, R, energy, team[slot], a.outside());
   }
   template <class Sink>
   void lift(const S* N, Index, Index w, int slot, const Work& work, const Team& team, const Sink& sink) const {
