@@ -7,10 +7,8 @@
 //   product.each_tile(m, n, depth, a, b, sink);                       // C in pieces, for whoever needs something of it only
 #pragma once
 
-#include <array>  // std::array
-
 #include <lowrank/linalg/factor.hpp>
-#include <lowrank/linalg/pack.hpp>
+#include <lowrank/linalg/straight.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace linalg {
@@ -51,7 +49,7 @@ class Product {
 
   /// How many tiles each_tile(m, n, ...) makes.
   Index tiles(Index m, Index n) const {
-    const Cut cut(m, n, side());
+    const detail::Cut cut(m, n, detail::side_of(team_));
     return cut.down * cut.across;
   }
 
@@ -59,51 +57,19 @@ class Product {
   /// it may write to; from any thread, in any order.
   template <class A, class B, class Sink>
   void each_tile(Index m, Index n, Index depth, const A& a, const B& b, const Sink& sink) const {
-    each_tile(Cut(m, n, side()), m, n, depth, a, b, sink);
+    each_tile(detail::Cut(m, n, detail::side_of(team_)), m, n, depth, a, b, sink);
   }
 
  private:
-  struct Piece {
-    Index i0, rows, j0, cols;
-  };
-  struct Cut {
-    /// The same for any number of threads.
-    Cut(Index m, Index n, Index side)
-        : height(m <= side ? std::max<Index>(1, n > m ? std::min(m, tile_columns) : m) : side), width(std::max<Index>(1, std::min(n, side))) {
-      count(m, n);
-    }
-    /// As wide as `widest`, for A is packed once for all columns, but some pieces for each thread.
-    Cut(Index m, Index n, Index side, Index widest, int threads)
-        : height(std::max<Index>(1, std::min(m, side))), width(std::max<Index>(1, std::min(n, widest))) {
-      for (count(m, n); threads > 1 && down * across < 4 * threads && std::max(height, width) > tile_columns; count(m, n)) {
-        Index& longer = width >= height ? width : height;
-        longer = (longer / 2 + tile_columns - 1) / tile_columns * tile_columns;
-      }
-    }
-    Piece piece(Index item, Index m, Index n) const {
-      const Index i0 = item % down * height, j0 = item / down * width;
-      return {i0, std::min(height, m - i0), j0, std::min(width, n - j0)};
-    }
-    Index height, width, down = 0, across = 0;
-
-   private:
-    void count(Index m, Index n) {
-      down = (m + height - 1) / height;
-      across = (n + width - 1) / width;
-    }
-  };
-
-  /// Of a block of the team's memory.
-  Index side() const { return team_.block_size() >= block_rows * block_rows ? block_rows : tile_columns; }
-
   template <class A, class B, class Sink>
-  void each_tile(const Cut& cut, Index m, Index n, Index depth, const A& a, const B& b, const Sink& sink) const {
+  void each_tile(const detail::Cut& cut, Index m, Index n, Index depth, const A& a, const B& b, const Sink& sink) const {
     lowrank::detail::for_each(cut.down * cut.across, team_.threads(), [&](Index item, int slot) {
       S* tile = tiles_ + slot * team_.block_size();
       const auto [i0, rows, j0, cols] = cut.piece(item, m, n);
       if (depth == 0) std::fill_n(tile, rows * cols, S(0));
       for (Index k0 = 0; k0 < depth; k0 += block_depth)
-        multiply(a, b, {i0, rows, j0, cols}, k0, std::min(block_depth, depth - k0), {tile, rows, k0 > 0}, team_[slot]);
+        detail::multiply_piece<K>(a, b, {i0, rows, j0, cols}, k0, std::min(block_depth, depth - k0), detail::Result<S>{tile, rows, k0 > 0},
+                                  detail::side_of(team_), team_[slot]);
       sink(item, i0, rows, j0, cols, tile);
     });
   }
@@ -116,8 +82,9 @@ class Product {
     }
     const bool same = c.dtype == lowrank::detail::DtypeOf<S>::value && mask.below == 0;
     if (same && (mode == Mode::Store || terms[0].alpha == 1 || terms[0].depth <= block_depth))
-      return straight_to(m, n, terms, c.template at<S>(0, 0), c.col_stride, mode);
-    const Cut cut(m, n, side(), side(), team_.threads());
+      return detail::sum_products(m, n, terms, c.template at<S>(0, 0), c.col_stride, mode, team_);
+    const Index side = detail::side_of(team_);
+    const detail::Cut cut(m, n, side, side, team_.threads());
     for (const Term& t : terms) {
       const Mode how = &t == terms.data() ? mode : Mode::Add;
       each_tile(cut, m, n, t.depth, t.a, t.b, [&](Index, Index i0, Index rows, Index j0, Index cols, S* tile) {
@@ -125,73 +92,6 @@ class Product {
         write_block<K>(c, i0, rows, j0, cols, tile, rows, how, t.alpha);
       });
     }
-  }
-
-  /// The sum without a tile between the product and C, column-major. A factor of several blocks is applied to all of C with the
-  /// last of them: only to the first term of what is stored.
-  template <std::size_t N>
-  void straight_to(Index m, Index n, const std::array<Term, N>& terms, S* c, Index ldc, Mode mode) const {
-    const Cut cut(m, n, side(), 2 * side(), team_.threads());
-    lowrank::detail::for_each(cut.down * cut.across, team_.threads(), [&](Index item, int slot) {
-      const Piece piece = cut.piece(item, m, n);
-      S* out = c + piece.i0 + piece.j0 * ldc;
-      bool add = mode == Mode::Add;
-      for (const Term& t : terms)
-        for (Index k0 = 0; k0 < t.depth; k0 += block_depth, add = true) {
-          const Index depth = std::min(block_depth, t.depth - k0);
-          multiply(t.a, t.b, piece, k0, depth, {out, ldc, add, k0 + depth < t.depth ? 1 : t.alpha, t.depth > block_depth}, team_[slot]);
-        }
-      for (Index j = 0; !add && j < piece.cols; ++j) std::fill_n(out + j * ldc, piece.rows, S(0));
-    });
-  }
-
-  /// C <- alpha A B, C + alpha A B, or, where alpha belongs to `all` of the sum, alpha (C + A B).
-  struct Result {
-    S* c;
-    Index ld;
-    bool add;
-    double alpha = 1;
-    bool all = false;
-  };
-
-  /// A piece of C over one block of the depth.
-  template <class A, class B>
-  void multiply(const A& a, const B& b, const Piece& piece, Index k0, Index depth, const Result& to, const Scratch<S>& scratch) const {
-    constexpr Index L = K::template lanes<S>, wide = K::tile_cols;
-    const auto& [i0, rows, j0, cols] = piece;
-    pack_panels<K>(a, i0, rows, k0, depth, scratch.rows, scratch.stage);
-    for (Index s = 0; s < cols; s += side()) {
-      const Index width = std::min(side(), cols - s);
-      const Strips<S> strips = stage_columns<K>(b, k0, depth, j0 + s, width, scratch.stage);
-      for (Index j = 0; j < width; j += wide) {
-        const Index columns = std::min(wide, width - j);
-        const auto [column, bk, bj] = detail::whole_columns(detail::Columns<S>{strips.strip(j, wide), strips.bk, strips.bj}, depth,
-                                                            strips.padded ? wide : columns, wide, scratch.edge);
-        for (Index i = 0; i < rows; i += 2 * L) {
-          const Index high = std::min(2 * L, rows - i);
-          Result part = to;
-          part.c += i + (s + j) * to.ld;
-          if (high > L) tile<2>(depth, scratch.rows + i * depth, column, bk, bj, part, high, columns, scratch.edge + depth * wide);
-          else tile<1>(depth, scratch.rows + i * depth, column, bk, bj, part, high, columns, scratch.edge + depth * wide);
-        }
-      }
-    }
-  }
-  template <int registers>
-  static void tile(Index depth, const S* a, const S* b, Index bk, Index bj, const Result& to, Index rows, Index cols, S* edge) {
-    constexpr Index height = registers * K::template lanes<S>, wide = K::tile_cols;
-    const bool whole = rows == height && cols == wide;
-    const double alpha = to.all ? 1 : to.alpha;
-    if (whole && alpha == 1) {
-      K::template gemm_tile<registers>(depth, a, b, bk, bj, to.c, to.ld, to.add);
-    } else if (whole && to.add) {
-      K::template update_tile<registers>(depth, a, b, bk, bj, static_cast<const S*>(nullptr), kernel::Target<S>{to.c, to.ld},
-                                         kernel::Motion<S>{S(-alpha)});
-    } else {
-      K::template gemm_tile<registers>(depth, a, b, bk, bj, edge, height, false);
-      for (Index q = 0; q < cols; ++q) K::combine(rows, alpha, edge + q * height, to.add ? 1.0 : 0.0, to.c + q * to.ld, to.c + q * to.ld);
-    }
-    for (Index q = 0; to.all && to.alpha != 1 && q < cols; ++q) K::combine(rows, to.alpha, to.c + q * to.ld, 0.0, to.c + q * to.ld, to.c + q * to.ld);
   }
 
   Team<S, K> team_;

@@ -4,10 +4,13 @@
 // read the other way, as columns of X^T, so nothing else is packed. Each entry is the chain of gemm(): its bits are the
 // same for any thread count, and C is symmetric to the bit. Packed depth is bounded; deeper products run in several rounds.
 //
+// A small C of a long X is cut along the depth instead: a thread packs and multiplies whole blocks in the cache that is its own, and
+// the products are added in the order of the blocks, to the same bits.
+//
 // Source: the level-3 BLAS name is syrk (Dongarra, Du Croz, Hammarling, Duff, ACM TOMS 16, 1990).
 #pragma once
 
-#include <lowrank/linalg/gemm.hpp>
+#include <lowrank/linalg/pack.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace linalg {
@@ -24,24 +27,30 @@ class SymmetricProduct {
   SymmetricProduct() = default;
   /// For n rows, or fewer, and products no deeper than `depth`.
   SymmetricProduct(Arena& arena, Index n, Index depth)
-      : packed_(arena.take<S>((n + height - 1) / height * height * std::min(depth, packed_depth))), depth_(std::min(depth, packed_depth)) {}
+      : packed_(arena.take<S>((n + height - 1) / height * height * std::min(depth, is_long(n, depth) ? 3 * block_depth : packed_depth))),
+        sums_(arena.take<S>(is_long(n, depth) ? n * n * apart : 0)), depth_(std::min(depth, packed_depth)) {}
 
   /// C = X X^T for X of one unit stride. `packed(i0, rows, k0, depth)` is called for each piece of X as it is packed;
   /// `done(i0, rows, j0, cols)`, once each tile of the lower triangle is complete (i0 >= j0), before it is mirrored. Both from any
-  /// thread. The team's scratch may be of any size.
+  /// thread. The team's scratch is made for the depth.
   template <class Packed, class Done>
   void operator()(Index n, Index depth, const Strided<S, K>& x, S* c, Index ldc, Triangle triangle, const Team<S, K>& team,
                   const Packed& packed, const Done& done) const {
+    if (is_long(n, depth)) return by_blocks(n, depth, x, c, ldc, triangle, team, packed, done);
     const Index panels = (n + height - 1) / height;
-    const Index block = panels <= 8 ? 1 : panels <= 16 ? 2 : 4;  // panels of a task, on either side: enough tasks for threads
-    const Index blocks = (panels + block - 1) / block;
+    Index block = 16, blocks = 0;  // panels of a task, on either side: as large as leaves enough tasks for threads
+    do {
+      block /= 2;
+      blocks = (panels + block - 1) / block;
+    } while (block > 1 && team.threads() > 1 && blocks * (blocks + 1) / 2 < 4 * team.threads());
     const Index rise = panels * height;  // rows of a packed block of depth
     for (Index round = 0; round < depth; round += depth_) {
       const Index end = std::min(depth, round + depth_), cuts = (end - round + block_depth - 1) / block_depth;
-      lowrank::detail::for_each(cuts * panels, team.threads(), [&](Index item, int) {
-        const Index k0 = round + item / panels * block_depth, inner = std::min(block_depth, end - k0);
-        const Index i0 = item % panels * height, rows = std::min(height, n - i0);
-        pack(x, i0, rows, k0, inner, packed_ + rise * (k0 - round) + i0 * inner);
+      const Index tall = block_rows, down = (n + tall - 1) / tall;
+      lowrank::detail::for_each(cuts * down, team.threads(), [&](Index item, int) {
+        const Index k0 = round + item / down * block_depth, inner = std::min(block_depth, end - k0);
+        const Index i0 = item % down * tall, rows = std::min(tall, n - i0);
+        pack_rows(x, i0, rows, k0, inner, packed_ + rise * (k0 - round) + i0 * inner);
         packed(i0, rows, k0, inner);
       });
       lowrank::detail::for_each(blocks * (blocks + 1) / 2, team.threads(), [&](Index item, int slot) {
@@ -86,9 +95,51 @@ class SymmetricProduct {
     }
   }
 
+  /// Rows [i0, i0 + rows) of any number as panels one after another.
+  static void pack_rows(const Strided<S, K>& x, Index i0, Index rows, Index k0, Index depth, S* panels) {
+    const Index whole = rows / height * height;
+    pack_panels<K>(x.in_place(i0, k0), whole, depth, panels);
+    if (whole < rows) pack(x, i0 + whole, rows - whole, k0, depth, panels + whole * depth);
+  }
+
  private:
   static constexpr Index cols = K::tile_cols;
   static_assert(height % cols == 0);
+
+  static constexpr bool is_long(Index n, Index depth) { return n <= block_rows && depth > 3 * block_depth; }
+  static constexpr Index apart = 8;  // blocks between two sums
+
+  template <class Packed, class Done>
+  void by_blocks(Index n, Index depth, const Strided<S, K>& x, S* c, Index ldc, Triangle triangle, const Team<S, K>& team,
+                 const Packed& packed, const Done& done) const {
+    const Index panels = (n + height - 1) / height;
+    for (Index round = 0; round < depth; round += apart * block_depth) {
+      const Index blocks = std::min(apart, (depth - round + block_depth - 1) / block_depth);
+      lowrank::detail::for_each(blocks, team.threads(), [&](Index block, int slot) {
+        const Scratch<S> scratch = team[slot];
+        const Index k0 = round + block * block_depth, inner = std::min(block_depth, depth - k0);
+        pack_rows(x, 0, n, k0, inner, scratch.rows);
+        packed(0, n, k0, inner);
+        for (Index j0 = 0; j0 < n; j0 += cols)
+          for (Index i0 = j0 / height * height; i0 < n; i0 += height)
+            tile(n, inner, scratch.rows + i0 * inner, scratch.rows + j0 / height * height * inner + j0 % height, i0, j0, sums_ + block * n * n, n,
+                 false, scratch.edge);
+      });
+      lowrank::detail::for_each(panels, team.threads(), [&](Index j, int) {
+        const Index j0 = j * height, width = std::min(height, n - j0);
+        for (Index q = j0; q < j0 + width; ++q) {
+          S* to = c + j0 + q * ldc;
+          for (Index block = 0; block < blocks; ++block)
+            K::combine(n - j0, 1.0, sums_ + block * n * n + j0 + q * n, round + block > 0 ? 1.0 : 0.0, to, to);
+        }
+        for (Index i0 = j0; round + apart * block_depth >= depth && i0 < n; i0 += height) {
+          const Index rows = std::min(height, n - i0);
+          done(i0, rows, j0, width);
+          if (triangle == Triangle::Both && i0 > j0) K::transpose(rows, width, c + i0 + j0 * ldc, ldc, c + j0 + i0 * ldc, ldc);
+        }
+      });
+    }
+  }
 
   struct Place {
     Index i, j;
@@ -112,6 +163,7 @@ class SymmetricProduct {
   }
 
   S* packed_ = nullptr;
+  S* sums_ = nullptr;  // n x n for each of the blocks between two sums
   Index depth_ = 0;
 };
 
