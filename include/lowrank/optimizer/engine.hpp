@@ -60,7 +60,8 @@ void write_block(const linalg::Memory<void>& w, const linalg::RoundingKey& key, 
     return;
   }
   if (w.dtype == DtypeOf<S>::value && w.col_stride == 1) {
-    K::transpose(m, n, U, ld, block, n);
+    // the rows of W, pages apart, are fetched while U is turned
+    K::transpose(m, n, U, ld, block, n, kernel::Ahead<kernel::Access::Write>(w.template at<S>(i0, j0), n, m, w.row_stride));
     for (Index i = 0; i < m; ++i)
       K::update(n, w.template at<S>(i0 + i, j0), block + i * n, move, decay.before, decay.after);
     return;
@@ -443,23 +444,28 @@ class Engine {
   double gradient_energy() {
     const Index tiles = (k_ + tile - 1) / tile;
     for (Index t = 0; t < tiles; ++t) p_.sums[t] = {};
-    for_tiles([&](Index t, Index j0, Index w, int slot) {
-      double column[tile] = {};
-      const auto there = a_.gradient_in_place(0, j0);
-      if (there.data != nullptr && there.row_stride == 1) {
-        for (Index j = 0; j < w; ++j)
-          for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
-            column[j] += K::sum_squares(std::min(linalg::block_rows, d_ - i0), there.data + i0 + j * there.col_stride);
-      } else {
-        S* block = p_.team[slot].stage;
-        for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
-          const Index m = std::min(linalg::block_rows, d_ - i0);
-          a_.load_gradient(i0, m, j0, w, block, m);
-          for (Index j = 0; j < w; ++j) column[j] += K::sum_squares(m, block + j * m);
+    constexpr Index tiles_of_rows = 4, widest = 4 * linalg::tile_columns, block_rows = linalg::block_rows;
+    const auto first = a_.gradient_in_place(0, 0);
+    const bool rows = first.data != nullptr && first.row_stride != 1;  // short pieces of rows take long to find
+    for_tiles([&](Index t, Index begin, Index width, int slot) {
+      double column[widest] = {};
+      const auto there = a_.gradient_in_place(0, begin);
+      for (Index i0 = 0; i0 < d_; i0 += block_rows) {
+        const Index m = std::min(block_rows, d_ - i0);
+        if (rows) {
+          K::column_squares(m, width, there.data + i0 * there.row_stride, there.row_stride, column);
+        } else if (there.data == nullptr) {
+          S* block = p_.team[slot].stage;
+          a_.load_gradient(i0, m, begin, width, block, m);
+          for (Index j = 0; j < width; ++j) column[j] += K::sum_squares(m, block + j * m);
         }
       }
-      for (Index j = 0; j < w; ++j) p_.sums[t].gradient += column[j];
-    });
+      if (!rows && there.data != nullptr)
+        for (Index j = 0; j < width; ++j)
+          for (Index i0 = 0; i0 < d_; i0 += block_rows)
+            column[j] += K::sum_squares(std::min(block_rows, d_ - i0), there.data + i0 + j * there.col_stride);
+      for (Index j = 0; j < width; ++j) p_.sums[t + j / tile].gradient += column[j];
+    }, rows ? tiles_of_rows : 1);
     return sum().gradient;
   }
 
