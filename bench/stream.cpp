@@ -14,11 +14,10 @@ struct Arrays {
   Matrix<> A, B;
   Eigen::VectorXf phi;
   Eigen::VectorXd squares;
-  lowrank::Buffer<float> stage;  // per thread
 
   Arrays(Index m_, Index n_)
       : m(m_), n(n_), A(random_matrix(m, n, 1)), B(random_matrix(n, m, 2)), phi(Eigen::VectorXf::Constant(std::max(m, n), 1e-9f)),
-        squares(std::max(m, n)), stage(258 * 256, lowrank::detail::available_threads()) {}
+        squares(std::max(m, n)) {}
   template <class F>
   void blocks(Index size, Index length, const F& f) const {
     lowrank::detail::for_each((length + size - 1) / size, lowrank::detail::available_threads(),
@@ -47,25 +46,20 @@ Work work_of(Pass p, Index m, Index n) {
 void run_lowrank(Pass p, Arrays& x) {
   const Index m = x.m, n = x.n;
   constexpr Index block = 64, depth = 256;
-  if (p == Pass::Transpose)
-    x.blocks(block, m, [&](Index i, Index rows, int) { K::transpose(rows, n, x.A.data() + i, m, x.B.data() + i * n, n); });
+  if (p == Pass::Transpose)  // 4 MB stay in the caches
+    x.blocks(m * n > 1 << 20 ? 128 : block, m, [&](Index i, Index rows, int) {
+      if (m * n > 1 << 20) K::transpose_past(rows, n, x.A.data() + i, m, x.B.data() + i * n, n);
+      else K::transpose(rows, n, x.A.data() + i, m, x.B.data() + i * n, n);
+    });
   if (p == Pass::ColumnNorms)
     x.blocks(block, n, [&](Index j, Index cols, int) {
       for (Index q = j; q < j + cols; ++q) x.squares[q] = K::sum_squares(m, x.A.data() + q * m);
     });
-  if (p == Pass::RowNorms)  // as the energies of a projection of a matrix in rows
-    x.blocks(depth, m, [&](Index i, Index rows, int slot) {
-      float* stage = x.stage.column(slot);
+  if (p == Pass::RowNorms)  // as the energies of a gradient in rows
+    x.blocks(depth, m, [&](Index i, Index rows, int) {
       std::fill_n(x.squares.data() + i, rows, 0.0);
-      for (Index k = 0; k < n; k += depth) {
-        const Index inner = std::min(depth, n - k);
-        K::stage_rows(inner, rows, x.A.data() + i + k * m, m, stage);
-        for (Index q = 0; q < rows; q += K::tile_cols) {
-          double squares[K::tile_cols] = {};
-          K::group_squares(inner, stage + q / K::tile_cols * K::group_stride(inner), squares);
-          for (Index l = 0; l < std::min(K::tile_cols, rows - q); ++l) x.squares[i + q + l] += squares[l];
-        }
-      }
+      for (Index k = 0; k < n; k += depth)
+        K::column_squares(std::min(depth, n - k), rows, x.A.data() + i + k * m, m, x.squares.data() + i);
     });
   if (p == Pass::Move)
     x.blocks(4, n, [&](Index j, Index cols, int) {

@@ -426,6 +426,44 @@ TEMPLATE_TEST_CASE("stage_rows and group_squares: rows side by side, and their c
     }
 }
 
+TEMPLATE_TEST_CASE("squares of columns that lie in rows are those of columns, to the bit", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  for (const Index m : {1, 2, 15, 16, 17, 31, 32, 33, 64, 67, 100, 255, 256})
+    for (const Index n : {1, 3, 16, 65, 128, 131, 300}) {
+      const Index stride = n + 5;
+      const Array<S> x(m * stride, 1, unsigned(m));
+      std::vector<double> squares(std::size_t(n) + 1, 0.5);
+      K::column_squares(m, n, Array<S>(x).data(), stride, squares.data());
+      REQUIRE(squares.back() == 0.5);
+      for (Index j = 0; j < n; ++j) {
+        std::vector<S> column(static_cast<std::size_t>(m));
+        for (Index i = 0; i < m; ++i) column[std::size_t(i)] = x[i * stride + j];
+        REQUIRE(squares[std::size_t(j)] == 0.5 + K::sum_squares(m, column.data()));
+      }
+    }
+}
+
+TEMPLATE_TEST_CASE("a transpose that is written past the caches is the transpose", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  for (const auto& [m, n] : {std::pair<Index, Index>{1, 1}, {40, 33}, {130, 70}, {300, 128}, {128, 257}})
+    for (const Index offset : {0, 1})
+      for (const Index padding : {0, 3}) {
+        const Index lds = m + 2, ldd = (n + 15) / 16 * 16 + padding;
+        Array<S> src(lds * n, 1, 3);
+        std::vector<S> memory(std::size_t(ldd * m + 80), S(-5));
+        S* dst = memory.data();
+        while (reinterpret_cast<std::uintptr_t>(dst) % 64 != 0) ++dst;
+        dst += offset;
+        K::transpose_past(m, n, src.data(), lds, dst, ldd);
+        Index wrong = 0;
+        for (Index i = 0; i < m; ++i)
+          for (Index j = 0; j < ldd; ++j) wrong += dst[i * ldd + j] != (j < n ? src[i + j * lds] : S(-5));
+        REQUIRE(wrong == 0);
+      }
+}
+
 TEMPLATE_TEST_CASE("random halves are the halves of the generator's words", "", CASES) {
   using K = typename TestType::Kernel;
   for (const std::uint64_t first : {std::uint64_t(0), std::uint64_t(64), (std::uint64_t(1) << 35) + 8})

@@ -2,7 +2,7 @@
 //
 // What is stored does not depend on the kernel set, the compiler or the machine (the GPU's codes are the same, lowrank/cuda/rule.cuh):
 // no product that was rounded feeds a sum directly, where one compiler would fuse the two and another not. Between them stands a
-// comparison that is needed anyway.
+// comparison. Where a fused and an unfused result are the same, as of small whole numbers, the compiler may do as it likes.
 #pragma once
 
 #include <algorithm>  // std::max, std::min

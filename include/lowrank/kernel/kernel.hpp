@@ -58,6 +58,8 @@ concept Kernel = requires(Index n, const float* x, float* y, const Bf16Pair* pai
   { K::sum_squares(n, x, 0.5) } -> std::convertible_to<double>;
   { K::sum_abs(n, x) } -> std::convertible_to<double>;
   K::transpose(n, n, x, n, y, n);
+  K::transpose_past(n, n, x, n, y, n);
+  K::column_squares(n, n, x, n, static_cast<double*>(nullptr));
   K::random_halves(n, std::uint64_t(), std::uint64_t(), std::uint64_t(), static_cast<std::uint16_t*>(nullptr));
   K::decode8(n, static_cast<const std::int8_t*>(nullptr), static_cast<const std::uint8_t*>(nullptr), 1.0f, 1.0f, y, y);
   K::largest(n, x, x, *y, *y);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <algorithm>  // std::min
+#include <cstdint>    // std::uintptr_t
 
 #include <lowrank/kernel/ahead.hpp>
 #include <lowrank/kernel/bf16.hpp>
@@ -259,6 +260,32 @@ struct Operations {
     });
   }
 
+  /// squares[j] += sum_squares(m, column j, scale) of a matrix in rows, X(i, j) at x[i * stride + j], m <= 256, to the bit: row i goes to the
+  /// partial sums that lane i of a column would, all columns of a piece side by side.
+  template <class S>
+  static void column_squares(Index m, Index n, const S* x, Index stride, double* squares, double scale = 1) {
+    const auto factor = all<S>(scale);
+    constexpr Index L = lanes<S>, wide = 512 / Index(sizeof(S));
+    const Index even = m / (2 * L) * (2 * L);
+    for (; n > 0; n -= wide, x += wide, squares += wide) {
+      const Index w = std::min(n, wide);
+      S sums[2 * L * wide] = {};
+      for (Index i = 0; i < m; ++i) {
+        S* sum = sums + (i < even ? i % (2 * L) : (i - even) % L) * wide;
+        const S* row = x + i * stride;
+        for (Index j = 0; j < w; j += 64 / Index(sizeof(S))) __builtin_prefetch(row + 16 * stride + j);  // rows are pages apart
+        sweep<S>(w, [&](Index j, auto part) LOWRANK_LAMBDA_INLINE {
+          const auto value = factor * load(row + j, part);
+          store(sum + j, fma(value, value, load(sum + j, part)), part);
+        });
+      }
+      double total[wide] = {};
+      for (Index l = 0; l < L; ++l)
+        for (Index j = 0; j < w; ++j) total[j] += double(sums[l * wide + j] + sums[(l + L) * wide + j]);
+      for (Index j = 0; j < w; ++j) squares[j] += total[j];
+    }
+  }
+
   /// y[i] <- y[i] + |x[i]| or + x[i]^2, in double per element (column-selection scores).
   template <class S>
   static void add_abs(Index n, const S* x, double* y) {
@@ -270,9 +297,9 @@ struct Operations {
   }
 
   /// dst (cols x rows, column-major, leading dimension ldd) <- src^T, src rows x cols column-major. The columns of src may
-  /// lie pages apart, where no hardware looks ahead: the next ones are asked for while these are turned.
-  template <class S>
-  static void transpose(Index rows, Index cols, const S* src, Index lds, S* dst, Index ldd) {
+  /// lie pages apart, where no hardware looks ahead: the next ones are asked for while these are turned, and so many lines of `ahead`.
+  template <class S, class Ahead = Idle>
+  static void transpose(Index rows, Index cols, const S* src, Index lds, S* dst, Index ldd, Ahead&& ahead = {}) {
     constexpr Index L = lanes<S>;
     for (Index j0 = 0; j0 < cols; j0 += L)
       for (Index i0 = 0; i0 < rows; i0 += L) {
@@ -281,6 +308,7 @@ struct Operations {
           for (Index j = 0; j < L; ++j) x[j] = V<S>::load(src + i0 + (j0 + j) * lds);
           if (j0 + 2 * L <= cols)
             for (Index j = 0; j < L; ++j) __builtin_prefetch(src + i0 + (j0 + L + j) * lds);
+          for (Index j = 0; j < L; ++j) ahead.next();
           kernel::transpose(x);
           for (Index i = 0; i < L; ++i) x[i].store(dst + j0 + (i0 + i) * ldd);
         } else {
@@ -288,6 +316,28 @@ struct Operations {
             for (Index i = i0; i < std::min(i0 + L, rows); ++i) dst[j + i * ldd] = src[i + j * lds];
         }
       }
+  }
+
+  /// The same for a dst that is larger than the caches and not read soon: turned on the stack, then written past the caches by whole
+  /// lines, which saves reading them first. Where lines of dst are not aligned it is the same as above.
+  template <class S>
+  static void transpose_past(Index rows, Index cols, const S* src, Index lds, S* dst, Index ldd) {
+    constexpr Index high = 128, wide = 128 / Index(sizeof(S)), line = 64 / Index(sizeof(S)), ld = wide + line;
+    if (reinterpret_cast<std::uintptr_t>(dst) % 64 != 0 || ldd % line != 0) return transpose(rows, cols, src, lds, dst, ldd);
+    alignas(64) S stage[high * ld];
+    for (Index i0 = 0; i0 < rows; i0 += high)
+      for (Index j0 = 0; j0 < cols; j0 += wide) {
+        const Index m = std::min(high, rows - i0), n = std::min(wide, cols - j0), whole = n / line * line;
+        using Next = Ahead<Access::Read>;
+        const S* from = src + i0 + j0 * lds;
+        transpose(m, n, from, lds, stage, ld, j0 + 2 * wide <= cols ? Next(from + wide * lds, m, wide, lds) : Next());
+        for (Index i = 0; i < m; ++i) {
+          S* to = dst + j0 + (i0 + i) * ldd;
+          for (Index j = 0; j < whole; j += lanes<S>) V<S>::load(stage + j + i * ld).stream(to + j);
+          for (Index j = whole; j < n; ++j) to[j] = stage[j + i * ld];
+        }
+      }
+    end_streams();
   }
 
  private:

@@ -47,11 +47,31 @@ struct Vec {
   LOWRANK_INLINE void store(S* p) const { std::memcpy(p, &v, sizeof(Raw)); }
   LOWRANK_INLINE void store(S* p, Index n) const { std::memcpy(p, &v, std::size_t(n) * sizeof(S)); }
 
+  /// To a p of Bytes' alignment, past the caches where the machine can; end_streams() before another thread reads it.
+  LOWRANK_INLINE void stream(S* p) const {
+#if defined(__AVX512F__)
+    if constexpr (Bytes == 64) return _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#endif
+#if defined(__AVX__)
+    if constexpr (Bytes == 32) return _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#endif
+#if defined(__SSE2__)
+    if constexpr (Bytes == 16) return _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
+#endif
+    store(p);
+  }
+
   friend LOWRANK_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
   friend LOWRANK_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
   friend LOWRANK_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
   friend LOWRANK_INLINE Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
 };
+
+inline void end_streams() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
 
 /// n numbers of type T side by side.
 template <class T, Index n>

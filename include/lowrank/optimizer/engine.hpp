@@ -230,10 +230,7 @@ class Engine {
           const bool plain = there.data != nullptr && there.row_stride == 1 && (there.col_stride == d_ || w == 1);
           if (!plain) a_.load_gradient(0, d_, j0, w, N, d_);
           const S* R = plain ? there.data : N;
-          if (w_.dtype == DtypeOf<S>::value && w_.row_stride == 1)  // the columns of W that are moved next are fetched meanwhile
-            rule_.direction(R, d_, N, d_, 0, d_, j0, w, kernel::Ahead<kernel::Access::Write>(w_.template at<S>(0, j0), d_, w, w_.col_stride));
-          else
-            rule_.direction(R, d_, N, d_, 0, d_, j0, w);
+          rule_.direction(R, d_, N, d_, 0, d_, j0, w, writer_.ahead(j0, w));
           lift_.coefficients(d_, w, N, N, nullptr);
           for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
             writer_.write_block(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
@@ -262,25 +259,30 @@ class Engine {
   double gradient_energy() {
     const Index tiles = (k_ + tile - 1) / tile;
     for (Index t = 0; t < tiles; ++t) p_.sums[t] = {};
+    constexpr Index tiles_of_rows = 4, widest = tiles_of_rows * linalg::tile_columns, block_rows = linalg::block_rows;
     const Source g = a_.inside();
     const double scale = a_.outside();
-    for_tiles([&](Index t, Index j0, Index w, int slot) {
-      double column[tile] = {};
-      const auto there = g.gradient_in_place(0, j0);
-      if (there.data != nullptr && there.row_stride == 1) {
-        for (Index j = 0; j < w; ++j)
-          for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
-            column[j] += K::sum_squares(std::min(linalg::block_rows, d_ - i0), there.data + i0 + j * there.col_stride, scale);
-      } else {
-        S* block = p_.team[slot].stage;
-        for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
-          const Index m = std::min(linalg::block_rows, d_ - i0);
-          g.load_gradient(i0, m, j0, w, block, m);
-          for (Index j = 0; j < w; ++j) column[j] += K::sum_squares(m, block + j * m, scale);
+    const auto first = g.gradient_in_place(0, 0);
+    const bool rows = first.data != nullptr && first.row_stride != 1;  // short pieces of rows take long to find
+    for_tiles([&](Index t, Index begin, Index width, int slot) {
+      double column[widest] = {};
+      const auto there = g.gradient_in_place(0, begin);
+      for (Index i0 = 0; i0 < d_; i0 += block_rows) {
+        const Index m = std::min(block_rows, d_ - i0);
+        if (rows) {
+          K::column_squares(m, width, there.data + i0 * there.row_stride, there.row_stride, column, scale);
+        } else if (there.data == nullptr) {
+          S* block = p_.team[slot].stage;
+          g.load_gradient(i0, m, begin, width, block, m);
+          for (Index j = 0; j < width; ++j) column[j] += K::sum_squares(m, block + j * m, scale);
         }
       }
-      for (Index j = 0; j < w; ++j) p_.sums[t].gradient += column[j];
-    });
+      if (!rows && there.data != nullptr)
+        for (Index j = 0; j < width; ++j)
+          for (Index i0 = 0; i0 < d_; i0 += block_rows)
+            column[j] += K::sum_squares(std::min(block_rows, d_ - i0), there.data + i0 + j * there.col_stride, scale);
+      for (Index j = 0; j < width; ++j) p_.sums[t + j / tile].gradient += column[j];
+    }, rows ? tiles_of_rows : 1);
     return sum().gradient;
   }
 

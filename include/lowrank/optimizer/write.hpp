@@ -23,7 +23,8 @@ void write_block(const linalg::Memory<void>& w, const linalg::RoundingKey& key, 
     return;
   }
   if (w.dtype == DtypeOf<S>::value && w.col_stride == 1) {
-    K::transpose(m, n, U, ld, block, n);
+    // the rows of W, pages apart, are fetched while U is turned
+    K::transpose(m, n, U, ld, block, n, kernel::Ahead<kernel::Access::Write>(w.template at<S>(i0, j0), n, m, w.row_stride));
     for (Index i = 0; i < m; ++i)
       K::update(n, w.template at<S>(i0 + i, j0), block + i * n, move, decay.before, decay.after);
     return;
@@ -128,6 +129,11 @@ class WeightWriter {
     return true;
   }
 
+  /// Fetches the columns [j0, j0 + w) of W where they lie in the computing scalar, and nothing otherwise.
+  kernel::Ahead<kernel::Access::Write> ahead(Index j0, Index w) const {
+    if (w_.dtype != DtypeOf<S>::value || w_.row_stride != 1) return {};
+    return {w_.template at<S>(0, j0), d_, w, w_.col_stride};
+  }
   /// W(i0.., j0..) moved by a block of U that is already made; `room` for m x n.
   void write_block(Index i0, Index m, Index j0, Index n, const S* U, Index ld, S* room) {
     detail::write_block<S, K>(w_, key_, i0, m, j0, n, U, ld, room, move_, decay_);

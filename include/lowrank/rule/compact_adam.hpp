@@ -4,7 +4,7 @@
 // Int8 (blocks of 256 consecutive entries of a tile of 64 columns, one scale s = max for each moment):
 //   M = s sgn(q) (q / 127)^2, rounded to nearest;   V = s (q / 255)^4, rounded up with the probability that makes it right on
 //   average, and never to 0 unless V is 0. Rounded deterministically, V would stick: it changes by 1 - b2 a step, its codes
-//   are 4 / q apart. A block that decays as a whole decays exactly, in its scale.
+//   are 4 / q apart. A block that decays as a whole decays in its scale, to the rounding of S.
 // Bf16: both moments stochastically rounded. Rounded to nearest, 0.999 v is v for every bf16 v.
 // The number of a rounding is half e (16 bits) of stream 2 t (+ 1 in new coordinates) under `seed`, t the rule's steps; for bf16 that
 // is as many bits as are cut off, and V takes the same number with its bytes exchanged.
