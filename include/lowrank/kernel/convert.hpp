@@ -1,4 +1,4 @@
-// Numbers of one kind in registers of another.
+// Numbers of one kind in registers of another. Masks of all lanes (maskz) stand where g++ 12 warns of the plain form's own header.
 #pragma once
 
 #include <lowrank/kernel/vector.hpp>
@@ -11,8 +11,8 @@ template <class S, int Bytes>
 LOWRANK_INLINE typename Pack<std::int32_t, Vec<S, Bytes>::lanes>::Raw nearest_int(Vec<S, Bytes> a) {
   using Out = typename Pack<std::int32_t, Vec<S, Bytes>::lanes>::Raw;
 #if defined(__AVX512F__)
-  if constexpr (Bytes == 64 && std::is_same_v<S, float>) return (Out)_mm512_cvtps_epi32((__m512)a.v);
-  if constexpr (Bytes == 64 && std::is_same_v<S, double>) return (Out)_mm512_cvtpd_epi32((__m512d)a.v);
+  if constexpr (Bytes == 64 && std::is_same_v<S, float>) return (Out)_mm512_maskz_cvtps_epi32(__mmask16(-1), (__m512)a.v);
+  if constexpr (Bytes == 64 && std::is_same_v<S, double>) return (Out)_mm512_maskz_cvtpd_epi32(__mmask8(-1), (__m512d)a.v);
 #endif
 #if defined(__AVX__)
   if constexpr (Bytes == 32 && std::is_same_v<S, float>) return (Out)_mm256_cvtps_epi32((__m256)a.v);
@@ -35,9 +35,9 @@ template <class T, Index n>
 LOWRANK_INLINE typename Pack<std::int32_t, n>::Raw widen(typename Pack<T, n>::Raw x) {
   using Out = typename Pack<std::int32_t, n>::Raw;
 #if defined(__AVX512F__)
-  if constexpr (n == 16 && std::is_same_v<T, std::int8_t>) return (Out)_mm512_cvtepi8_epi32((__m128i)x);
-  if constexpr (n == 16 && std::is_same_v<T, std::uint8_t>) return (Out)_mm512_cvtepu8_epi32((__m128i)x);
-  if constexpr (n == 16 && std::is_same_v<T, std::uint16_t>) return (Out)_mm512_cvtepu16_epi32((__m256i)x);
+  if constexpr (n == 16 && std::is_same_v<T, std::int8_t>) return (Out)_mm512_maskz_cvtepi8_epi32(__mmask16(-1), (__m128i)x);
+  if constexpr (n == 16 && std::is_same_v<T, std::uint8_t>) return (Out)_mm512_maskz_cvtepu8_epi32(__mmask16(-1), (__m128i)x);
+  if constexpr (n == 16 && std::is_same_v<T, std::uint16_t>) return (Out)_mm512_maskz_cvtepu16_epi32(__mmask16(-1), (__m256i)x);
 #endif
 #if defined(__AVX2__)
   if constexpr (n == 8 && std::is_same_v<T, std::uint16_t>) return (Out)_mm256_cvtepu16_epi32((__m128i)x);
@@ -60,7 +60,7 @@ LOWRANK_INLINE void store_narrow(const typename Pack<std::int32_t, n>::Raw (&x)[
   if constexpr (n == 16) {  // packing goes by quarters of a register
     const __m512i a = _mm512_packs_epi32((__m512i)x[0], (__m512i)x[1]), b = _mm512_packs_epi32((__m512i)x[2], (__m512i)x[3]);
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, sign ? _mm512_packs_epi16(a, b) : _mm512_packus_epi16(a, b)));
+    return _mm512_storeu_si512(p, _mm512_maskz_permutexvar_epi32(__mmask16(-1), order, sign ? _mm512_packs_epi16(a, b) : _mm512_packus_epi16(a, b)));
   }
 #endif
 #if defined(__AVX2__)

@@ -130,7 +130,7 @@ LOWRANK_INLINE Vec<S, Bytes> sqrt(Vec<S, Bytes> a) {
 template <class U>
 LOWRANK_INLINE U multiply_low_halves(U a, U b) {
 #if defined(__AVX512F__)
-  if constexpr (sizeof(U) == 64) return (U)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+  if constexpr (sizeof(U) == 64) return (U)_mm512_maskz_mul_epu32(__mmask8(-1), (__m512i)a, (__m512i)b);
 #endif
 #if defined(__AVX2__)
   if constexpr (sizeof(U) == 32) return (U)_mm256_mul_epu32((__m256i)a, (__m256i)b);
@@ -179,7 +179,7 @@ template <class S, int Bytes>
 LOWRANK_INLINE Vec<S, Bytes> near_fourth_root(Vec<S, Bytes> a) {
 #if defined(__AVX512F__)
   if constexpr (Bytes == 64 && std::is_same_v<S, float>)
-    return {(typename Vec<S, Bytes>::Raw)_mm512_rsqrt14_ps(_mm512_rsqrt14_ps((__m512)a.v))};
+    return {(typename Vec<S, Bytes>::Raw)_mm512_maskz_rsqrt14_ps(__mmask16(-1), _mm512_maskz_rsqrt14_ps(__mmask16(-1), (__m512)a.v))};
 #endif
 #if defined(__AVX__)
   if constexpr (Bytes == 32 && std::is_same_v<S, float>) return {(typename Vec<S, Bytes>::Raw)_mm256_rsqrt_ps(_mm256_rsqrt_ps((__m256)a.v))};
