@@ -14,6 +14,7 @@
 #include <lowrank/adapter/branch.hpp>
 #include <lowrank/adapter/merge.hpp>
 #include <lowrank/adapter/rand_bases.hpp>
+#include <lowrank/options/adapter.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 
