@@ -77,7 +77,7 @@ unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 # A unit is one problem in one program; the programs that have the same problem follow each other.
 repetitions=${REPETITIONS:-${quick:+3}} min_time=${MIN_TIME:-${quick:+0.02}}
 repetitions=${repetitions:-3} min_time=${min_time:-0.05}
-if [ -n "$quick" ]; then large= chosen='^roof/|^(adamw|(adamw|lion|sgd|adam_bf16|adam8bit)_given_norm|galore_r32|galore_r128|fira_r128|apollo_r128|apollo_mini|dct_adamw_r128)/4096x4096/|^galore_r32/512x|^busy_core/.*/rows|^dct2/(1024|5461)/|_r128/2048x|^orth_r256|^(project|lift)_r32/4096x4096|^newton_schulz/2048|^(transpose|row_norms|column_norms)|^(lora|sltrain).*N4096'
+if [ -n "$quick" ]; then large= chosen='^roof/|^(adamw|(adamw|lion|sgd|adam_bf16|adam8bit)_given_norm|galore_r32|galore_r128|fira_r128|apollo_r128|apollo_mini|dct_adamw_r128)/4096x4096/|^galore_r32/512x|^busy_core/.*/rows|^galore_clipped_r32/4096x4096/|^galore_bf16_r(32|128)/4096x4096/|^(project|lift)_bf16_r128/4096x4096/|^(spmm|spmm_transposed|sddmm)/(512x512|2048x2048)/N1024|^dct2/(1024|5461)/|_r128/2048x|^orth_r256|^(project|lift)_r32/4096x4096|^newton_schulz/2048|^(transpose|row_norms|column_norms)|^(lora|sltrain).*N4096'
 else large=--large chosen=.; fi
 unwanted='^(warm_r256|cold_r[0-9]+)/4096x'  # their gradient's spectrum takes a minute each
 list() {  # list <program> <its command...>: problem and program
