@@ -72,8 +72,14 @@ cmake --build "$build" --parallel "$jobs" --target $targets bench_report pretrai
 
 # -- what to measure ---------------------------------------------------------------------------------------------------
 
-# OpenBLAS finds the kernels of the processor by itself; a variable that pins older ones would halve the peer's speed.
+# OpenBLAS finds the kernels of the processor by itself; a variable that pins older ones would halve the peer's speed. One that is older than
+# the processor may fall back to SSE3, at a quarter of it: then it gets the best that the processor has.
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
+if "$build/bench/bench_gemm" --benchmark_filter='^$' 2>&1 | grep -q 'its kernels Prescott'; then
+  for pair in avx512vl:SkylakeX avx2:Haswell; do
+    if grep -q "${pair%:*}" /proc/cpuinfo; then export OPENBLAS_CORETYPE="${pair#*:}"; break; fi
+  done
+fi
 # A unit is one problem in one program; the programs that have the same problem follow each other.
 repetitions=${REPETITIONS:-${quick:+3}} min_time=${MIN_TIME:-${quick:+0.02}}
 repetitions=${repetitions:-3} min_time=${min_time:-0.05}
