@@ -7,6 +7,7 @@
 #include <cmath>  // std::sqrt
 
 #include <lowrank/adapter/adapter.hpp>
+#include <lowrank/core/rng.hpp>
 #include <lowrank/linalg/orth.hpp>
 #include <lowrank/linalg/svd.hpp>
 

@@ -142,7 +142,7 @@ class RandLora : public detail::AdapterDoor<RandLora<S, K>, S> {
     if (c.row_stride != 1)
       return multiply(room, n, m, depth, b.transposed(), a.transposed(), linalg::transposed(c), mode, alpha, mask.transposed());
     room.product.each_tile(m, n, depth, a, b, [&](Index, Index i0, Index rows, Index j0, Index cols, S* tile) {
-      mask.apply(i0, rows, j0, cols, tile, rows);
+      mask.template apply<K>(i0, rows, j0, cols, tile, rows);
       linalg::write_block<K>(c, i0, rows, j0, cols, tile, rows, mode, alpha);
     });
   }

@@ -92,21 +92,6 @@ struct ProjectSmall {
   }
 };
 
-/// out[i] = the chunks' sums, in order.
-template <class S>
-struct ChunkTotals {
-  const S* partial;
-  Index n, chunks;
-  S* out;
-
-  LOWRANK_HOST_DEVICE Index size() const { return n; }
-  LOWRANK_DEVICE void operator()(Index i) const {
-    S sum = 0;
-    for (Index c = 0; c < chunks; ++c) sum += partial[c * n + i];
-    out[i] = sum;
-  }
-};
-
 /// N = the rule's direction of R, W <- alpha P N + beta W, or what rounding to another scalar makes of it, where the step happens. A block
 /// has 32 columns of R and of W, all their rows, and N in shared memory.
 template <class S, class T, class Element>
@@ -163,7 +148,7 @@ void project_small(B& backend, const View<const T>& g, const S* P, Index r, S* p
   else if (r <= 16) launch(backend, ProjectSmall<S, T, 16>{g, P, r, sums, squares.partial, control});
   else launch(backend, ProjectSmall<S, T, 32>{g, P, r, sums, squares.partial, control});
   if (chunks > 1) launch(backend, ChunkTotals<S>{partial, r * g.cols, chunks, R});
-  launch(backend, ColumnTotals{squares.partial, g.cols, chunks, squares.column});
+  launch(backend, ChunkTotals<double>{squares.partial, g.cols, chunks, squares.column});
 }
 
 }  // namespace cuda

@@ -58,17 +58,18 @@ struct ColumnSquares {
   }
 };
 
-/// column[j] = the chunks' sums, in order.
-struct ColumnTotals {
-  const double* partial;
-  Index cols, chunks;
-  double* column;
+/// out[i] = the chunks' sums of n each, in order.
+template <class S>
+struct ChunkTotals {
+  const S* partial;
+  Index n, chunks;
+  S* out;
 
-  LOWRANK_HOST_DEVICE Index size() const { return cols; }
-  LOWRANK_DEVICE void operator()(Index j) const {
-    double sum = 0;
-    for (Index c = 0; c < chunks; ++c) sum += partial[c * cols + j];
-    column[j] = sum;
+  LOWRANK_HOST_DEVICE Index size() const { return n; }
+  LOWRANK_DEVICE void operator()(Index i) const {
+    S sum = 0;
+    for (Index c = 0; c < chunks; ++c) sum += partial[c * n + i];
+    out[i] = sum;
   }
 };
 
@@ -83,7 +84,7 @@ struct Squares {
   template <class S, class T, class B>
   void operator()(B& backend, const View<const T>& a, const Control<S>* control = nullptr, bool absolute = false) const {
     launch(backend, ColumnSquares<S, T>{a, partial, control, absolute});
-    launch(backend, ColumnTotals{partial, a.cols, ColumnSquares<S, T>::chunks(a.rows), column});
+    launch(backend, ChunkTotals<double>{partial, a.cols, ColumnSquares<S, T>::chunks(a.rows), column});
   }
 };
 

@@ -2,7 +2,6 @@
 // entries, all folded into the reading and writing of blocks.
 #pragma once
 
-#include <lowrank/core/rng.hpp>
 #include <lowrank/linalg/gemm.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
@@ -45,48 +44,26 @@ struct Mask {
     other.rows = rows == Rows::Features ? Rows::Samples : Rows::Features;
     return other;
   }
-  template <class S>
+  template <class K, class S>
   void apply(Index i0, Index m, Index j0, Index n, S* block, Index ld) const {
     if (below == 0) return;
     const bool down = rows == Rows::Features;
     const Index f0 = down ? i0 : j0, t0 = down ? j0 : i0, wide = down ? m : n, samples = down ? n : m;
     const Index df = down ? 1 : ld, dt = down ? ld : 1;
-    constexpr std::uint64_t batch = 16;  // random blocks of four words, made by vector code
-    std::uint32_t words[4 * batch];
+    constexpr std::uint64_t batch = 16;  // random blocks of four words
+    std::uint16_t halves[8 * batch];
     for (Index t = 0; t < samples; ++t) {
       const auto first = std::uint64_t((t0 + t) * features + f0), end = first + std::uint64_t(wide);
       for (std::uint64_t base = first / 4; 4 * base < end; base += batch) {
-        make(base, words);
+        K::random_halves(8 * batch, seed, stream, 8 * base, halves);
         const std::uint64_t from = std::max(first, 4 * base), to = std::min(end, 4 * (base + batch));
         S* x = block + Index(from - first) * df + t * dt;
         for (std::uint64_t at = from; at < to; ++at, x += df) {
           const S kept = *x * S(scale);
-          *x = words[at - 4 * base] < below ? S(0) : kept;
+          const std::uint16_t* half = halves + 2 * (at - 4 * base);  // the lower one first
+          *x = (std::uint32_t(half[1]) << 16 | half[0]) < below ? S(0) : kept;
         }
       }
-    }
-  }
-
- private:
-  /// Philox (core/rng.hpp) of 16 counters side by side: words 4 base .. 4 base + 63.
-  void make(std::uint64_t base, std::uint32_t* words) const {
-    constexpr int lanes = 16;
-    typedef std::uint64_t Wide __attribute__((vector_size(8 * lanes)));
-    constexpr std::uint64_t low = 0xffffffff;
-    const Wide at = Wide{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + base;
-    Wide c0 = at & low, c1 = at >> 32, c2 = Wide{} + (stream & low), c3 = Wide{} + (stream >> 32);
-    std::uint64_t k0 = seed & low, k1 = seed >> 32;
-    for (int round = 0; round < 10; ++round) {
-      const Wide a = c0 * 0xD2511F53u, b = c2 * 0xCD9E8D57u;
-      c0 = (b >> 32) ^ c1 ^ k0, c1 = b & low, c2 = (a >> 32) ^ c3 ^ k1, c3 = a & low;
-      k0 = (k0 + 0x9E3779B9) & low, k1 = (k1 + 0xBB67AE85) & low;
-    }
-    std::uint64_t pairs[2][lanes];  // of words, the lower half the first
-    c0 |= c1 << 32, c2 |= c3 << 32;
-    std::memcpy(pairs[0], &c0, sizeof c0), std::memcpy(pairs[1], &c2, sizeof c2);
-    for (int l = 0; l < 2 * lanes; ++l) {
-      const std::uint64_t pair = pairs[l % 2][l / 2];
-      words[2 * l] = std::uint32_t(pair), words[2 * l + 1] = std::uint32_t(pair >> 32);
     }
   }
 };
@@ -109,7 +86,7 @@ struct Factor {
     with_scalar(memory.dtype, [&]<class T>(T*) {
       detail::load_block<S, K>(memory.template at<const T>(i0, j0), memory.row_stride, memory.col_stride, m, n, dst, ld);
     });
-    mask.apply(i0, m, j0, n, dst, ld);
+    mask.template apply<K>(i0, m, j0, n, dst, ld);
     if (row_scale != nullptr)
       for (Index j = 0; j < n; ++j)
         for (Index i = 0; i < m; ++i) dst[i + j * ld] *= row_scale[i0 + i];

@@ -88,7 +88,7 @@ class Product {
     for (const Term& t : terms) {
       const Mode how = &t == terms.data() ? mode : Mode::Add;
       each_tile(cut, m, n, t.depth, t.a, t.b, [&](Index, Index i0, Index rows, Index j0, Index cols, S* tile) {
-        mask.apply(i0, rows, j0, cols, tile, rows);
+        mask.template apply<K>(i0, rows, j0, cols, tile, rows);
         write_block<K>(c, i0, rows, j0, cols, tile, rows, how, t.alpha);
       });
     }

@@ -11,6 +11,7 @@
 #include <span>       // std::span
 #include <vector>     // std::vector
 
+#include <lowrank/core/rng.hpp>
 #include <lowrank/linalg/product.hpp>
 #include <lowrank/linalg/vectors.hpp>
 
