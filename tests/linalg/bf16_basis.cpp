@@ -85,8 +85,8 @@ template <class K>
 Results run(Index d, Index r, Index k, const Strided<float, K>& basis, const Strided<float, K>& a, const float* N) {
   const auto team = make_team<float, K>(std::max({d, r, k}));
   const Owned owned([d, r](Arena& arena) { return Bf16Basis<K>(arena, d, r); });
-  const Bf16Basis<K>& packed = *owned;
-  packed.pack_down(basis.transposed(), *team);
+  Bf16Basis<K> packed = *owned;
+  packed.pack_down(basis.transposed(), order_of(a), *team);
   packed.pack_up(basis, *team);
   Results out{std::vector<float>(std::size_t(r * k)), std::vector<float>(std::size_t(d * k)), std::vector<double>(std::size_t(k))};
   lowrank::detail::for_each((k + tile_columns - 1) / tile_columns, team->threads(), [&](Index tile, int slot) {
@@ -147,7 +147,7 @@ TEMPLATE_TEST_CASE("a basis of bf16 moves a weight where it is, with the bits of
       for_each_thread_count([&, d = d, k = k, r = r] {
         const auto team = make_team<float, K>(std::max(d, k));
         const Owned owned([d, r](Arena& arena) { return Bf16Basis<K>(arena, d, r); });
-        const Bf16Basis<K>& packed = *owned;
+        Bf16Basis<K> packed = *owned;
         for (const Order order : {Order::Columns, Order::Rows}) {
           const bool rows = order == Order::Rows;
           if (rows) packed.pack_rows(basis.template operand<K>(true).transposed(), *team);
@@ -182,9 +182,9 @@ TEST_CASE("of numbers that bf16 has, a basis of bf16 makes the product of Packed
   for (float& x : A) x = rounded(x);
   const auto team = make_team<float, K>(d);
   const Owned owned([](Arena& arena) { return Bf16Basis<K>(arena, d, r); });
-  owned->pack_down(transposed<K>(P.data(), d), *team);  // OpenMP's threads are made
+  owned->pack_down(transposed<K>(P.data(), d), Order::Columns, *team);  // OpenMP's threads are made
   const support::AllocationCount count;
-  owned->pack_down(transposed<K>(P.data(), d), *team);
+  owned->pack_down(transposed<K>(P.data(), d), Order::Columns, *team);
   owned->project(columns<K>(A.data(), d), 0, k, R.data(), nullptr, (*team)[0]);
   CHECK(count.since() == 0);
   for (Index j = 0; j < k; ++j)

@@ -199,9 +199,9 @@ TEMPLATE_TEST_CASE("a packed basis projects and lifts like the product", "", CAS
     for_each_thread_count([&, d = d, r = r, k = k] {
       const auto team = make_team<S, K>(std::max({d, r, k}));
       const Owned owned([d, r](Arena& arena) { return PackedBasis<S, K>(arena, d, r); });
-      const PackedBasis<S, K>& packed = *owned;
+      PackedBasis<S, K> packed = *owned;
       for (int layout = 0; layout < 4; ++layout) {
-        packed.pack_down(basis.operand(layout).transposed(), *team);
+        packed.pack_down(basis.operand(layout).transposed(), order_of(a.operand(3 - layout)), *team);
         packed.pack_up(basis.operand(layout), *team);
         std::vector<S> down(std::size_t(r * k)), up(std::size_t(d * k)), product = down, lifted = up;
         std::vector<double> squares(static_cast<std::size_t>(k));
@@ -253,7 +253,7 @@ TEMPLATE_TEST_CASE("a packed basis moves a weight where it is, with the bits of 
       for_each_thread_count([&, d = d, k = k, r = r] {
         const auto team = make_team<S, K>(std::max(d, k));
         const Owned owned([d, r](Arena& arena) { return PackedBasis<S, K>(arena, d, r); });
-        const PackedBasis<S, K>& packed = *owned;
+        PackedBasis<S, K> packed = *owned;
         packed.pack_up(basis.operand(0), *team);
         for (Index j = 0; j < k; ++j) {
           packed.lift(n.operand(0).data + j * r, 1, (*team)[0], [&](Index i0, Index m, Index, Index, const S* u, Index) {

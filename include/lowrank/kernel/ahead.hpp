@@ -43,6 +43,10 @@ class Ahead {
       at_ += skip_;
     }
   }
+  /// Asks for all that is left.
+  LOWRANK_INLINE void rest() {
+    while (lines_ > 0) next();
+  }
 
  private:
   static constexpr std::intptr_t line = 64;
@@ -58,6 +62,10 @@ struct Both {
   LOWRANK_INLINE void next() {
     first.next();
     second.next();
+  }
+  LOWRANK_INLINE void rest() {
+    first.rest();
+    second.rest();
   }
 };
 

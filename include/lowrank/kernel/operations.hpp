@@ -48,7 +48,7 @@ struct Operations {
   /// ldc. Each element is one chain of fused multiply-adds over p, then one add when accumulating. X is S, or Bf16Pair with
   /// S = float: depth then counts pairs.
   template <int registers, class X, class S, class Ahead = Idle>
-  static void gemm_tile(Index depth, const X* a, const X* b, Index bk, Index bj, S* c, Index ldc, bool accumulate,
+  LOWRANK_NOINLINE static void gemm_tile(Index depth, const X* a, const X* b, Index bk, Index bj, S* c, Index ldc, bool accumulate,
                         Ahead&& ahead = {}) {
     const auto sum = product<registers, S>(depth, a, b, bk, bj, ahead);
     each<registers>([&](auto i, auto j) LOWRANK_LAMBDA_INLINE {
@@ -60,7 +60,7 @@ struct Operations {
   /// W <- after (before W - step (U + scale G diag(phi))) for one tile, U = A B as above, plus `partial` where that is
   /// given (column-major without gaps). U never reaches memory: what move() does to each column, to the bit.
   template <int registers, class X, class S, class Ahead = Idle>
-  static void update_tile(Index depth, const X* a, const X* b, Index bk, Index bj, const S* partial, const Target<S>& to,
+  LOWRANK_NOINLINE static void update_tile(Index depth, const X* a, const X* b, Index bk, Index bj, const S* partial, const Target<S>& to,
                           const Motion<S>& motion, Ahead&& ahead = {}) {
     constexpr Index L = lanes<S>;
     auto sum = product<registers, S>(depth, a, b, bk, bj, ahead);
@@ -260,29 +260,43 @@ struct Operations {
     });
   }
 
-  /// squares[j] += sum_squares(m, column j, scale) of a matrix in rows, X(i, j) at x[i * stride + j], m <= 256, to the bit: row i goes to the
-  /// partial sums that lane i of a column would, all columns of a piece side by side.
+  /// sum_squares of columns that come row by row. Number i of a block of m <= 256 is added to a partial sum, one of 2 * lanes:
+  /// sums[partial * ld + j] for column j of n; fold_squares adds those of a block to squares[j].
   template <class S>
-  static void column_squares(Index m, Index n, const S* x, Index stride, double* squares, double scale = 1) {
-    const auto factor = all<S>(scale);
-    constexpr Index L = lanes<S>, wide = 512 / Index(sizeof(S));
+  static void row_squares(Index i, Index m, Index n, const S* row, S* sums, Index ld, double scale) {
+    constexpr Index L = lanes<S>;
     const Index even = m / (2 * L) * (2 * L);
-    for (; n > 0; n -= wide, x += wide, squares += wide) {
-      const Index w = std::min(n, wide);
-      S sums[2 * L * wide] = {};
-      for (Index i = 0; i < m; ++i) {
-        S* sum = sums + (i < even ? i % (2 * L) : (i - even) % L) * wide;
-        const S* row = x + i * stride;
-        for (Index j = 0; j < w; j += 64 / Index(sizeof(S))) __builtin_prefetch(row + 16 * stride + j);  // rows are pages apart
-        sweep<S>(w, [&](Index j, auto part) LOWRANK_LAMBDA_INLINE {
-          const auto value = factor * load(row + j, part);
-          store(sum + j, fma(value, value, load(sum + j, part)), part);
-        });
-      }
+    S* sum = sums + (i < even ? i % (2 * L) : (i - even) % L) * ld;
+    const auto factor = all<S>(scale);
+    sweep<S>(n, [&](Index j, auto part) LOWRANK_LAMBDA_INLINE {
+      const auto value = factor * load(row + j, part);
+      store(sum + j, fma(value, value, load(sum + j, part)), part);
+    });
+  }
+  template <class S>
+  static void fold_squares(Index n, const S* sums, Index ld, double* squares) {
+    constexpr Index L = lanes<S>, wide = 32;
+    for (Index j0 = 0; j0 < n; j0 += wide) {
+      const Index w = std::min(wide, n - j0);
       double total[wide] = {};
       for (Index l = 0; l < L; ++l)
-        for (Index j = 0; j < w; ++j) total[j] += double(sums[l * wide + j] + sums[(l + L) * wide + j]);
-      for (Index j = 0; j < w; ++j) squares[j] += total[j];
+        for (Index j = 0; j < w; ++j) total[j] += double(sums[l * ld + j0 + j] + sums[(l + L) * ld + j0 + j]);
+      for (Index j = 0; j < w; ++j) squares[j0 + j] += total[j];
+    }
+  }
+  /// squares[j] += sum_squares(m, column j, scale) of a matrix in rows, X(i, j) at x[i * stride + j], m <= 256, to the bit.
+  template <class S>
+  static void column_squares(Index m, Index n, const S* x, Index stride, double* squares, double scale = 1) {
+    constexpr Index wide = 512 / Index(sizeof(S));
+    for (; n > 0; n -= wide, x += wide, squares += wide) {
+      const Index w = std::min(n, wide);
+      S sums[2 * lanes<S> * wide] = {};
+      for (Index i = 0; i < m; ++i) {
+        const S* row = x + i * stride;
+        for (Index j = 0; j < w; j += 64 / Index(sizeof(S))) __builtin_prefetch(row + 16 * stride + j);  // rows are pages apart
+        row_squares(i, m, w, row, sums, wide, scale);
+      }
+      fold_squares(w, sums, wide, squares);
     }
   }
 
@@ -346,7 +360,8 @@ struct Operations {
     V<S> of[tile_cols][registers];
   };
   /// A B for one tile: see gemm_tile. Which stride is 1 is known to the loop: 1.1 times the speed of two unknown ones. Loops over
-  /// the tile are written out by unrolled(): left to the compiler, it depends on the caller whether the sums are registers.
+  /// the tile are written out by unrolled(), and the two above are never part of their caller: left to the compiler, it depends on
+  /// the caller whether the sums are registers.
   template <int registers, class S, class X, class Ahead>
   static LOWRANK_INLINE Sums<registers, S> product(Index depth, const X* a, const X* b, Index bk, Index bj, Ahead& ahead) {
     Sums<registers, S> sum;

@@ -52,7 +52,7 @@ struct Bf16Basis {
 
   /// Packs scale P^T; P is an operand.
   template <class A>
-  void pack_down(const A& transposed_basis, const Team<float, K>& team, double scale = 1) const {
+  void pack_down(const A& transposed_basis, Order, const Team<float, K>& team, double scale = 1) const {
     lowrank::detail::for_each((d + block_depth - 1) / block_depth, team.threads(), [&](Index b, int slot) {
       const Index k0 = b * block_depth, depth = std::min(block_depth, d - k0);
       for (Index i = 0; i < r; i += block_rows)
@@ -85,45 +85,12 @@ struct Bf16Basis {
     });
   }
 
-  /// R = P^T A for the w <= 256 columns from j0: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null). Of scale A, read
+  /// R = P^T A for the w columns from j0: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null). Of scale A, read
   /// where A is, with the scale that was packed.
   template <class A>
   void project(const A& a, Index j0, Index w, float* R, double* energy, const Scratch<float>& scratch, double scale = 1) const {
-    constexpr Index cols = K::tile_cols;
-    Bf16Pair* columns = reinterpret_cast<Bf16Pair*>(scratch.rows);  // of one group
-    if (energy != nullptr) std::fill_n(energy, w, 0.0);
-    for (Index k0 = 0; k0 < d; k0 += block_depth) {
-      const Index depth = std::min(block_depth, d - k0), next = std::min(block_depth, d - k0 - depth);
-      const Bf16Pair* packed = down + padded<K, float>(r) * (k0 / 2);
-      Strided<float, K> block = a.in_place(k0, j0);
-      const bool rows = block.data != nullptr && block.row_stride != 1;
-      kernel::Ahead<kernel::Access::Read> ahead;
-      if (rows) {
-        K::stage_rows(depth, w, block.data, block.row_stride, scratch.stage);
-        ahead = {block.data + depth * block.row_stride, w, next, block.row_stride};
-      } else if (block.data == nullptr) {
-        block = {scratch.stage, 1, depth + stage_padding};
-        a.load(k0, depth, j0, w, scratch.stage, block.col_stride);
-      } else {
-        ahead = {block.data + depth, next, w, block.col_stride};
-      }
-      for (Index j = 0; j < w; j += cols) {
-        const Index width = std::min(cols, w - j);
-        if (rows) {
-          const float* group = scratch.stage + j / cols * K::group_stride(depth);
-          double squares[cols] = {};
-          if (energy != nullptr) K::group_squares(depth, group, squares, scale);
-          for (Index q = 0; q < width && energy != nullptr; ++q) energy[j + q] += squares[q];
-          K::pair_rows(depth, group, columns);
-        } else {
-          const float* column = block.data + j * block.col_stride;
-          for (Index q = 0; q < width && energy != nullptr; ++q) energy[j + q] += K::sum_squares(depth, column + q * block.col_stride, scale);
-          K::pair_columns(depth, width, column, block.col_stride, columns, pairs(depth));
-        }
-        detail::multiply<K>(r, width, pairs(depth), packed, columns, rows ? cols : 1, rows ? 1 : pairs(depth), R + j * r, r, k0 > 0,
-                            scratch.edge, ahead);
-      }
-    }
+    for (Index j = 0; j < w; j += block_rows)  // as many columns as can be staged
+      project_block(a, j0 + j, std::min(block_rows, w - j), R + j * r, energy == nullptr ? nullptr : energy + j, scratch, scale);
   }
 
   /// U = P N for w columns of N (leading dimension r), handed over in blocks: sink(i0, m, j, n, U, ld) gets rows
@@ -163,6 +130,46 @@ struct Bf16Basis {
     for (Index k0 = 0; k0 < r; k0 += block_depth)
       detail::pack_pairs<K>(transposed, 0, w, k0, std::min(block_depth, r - k0), numbers + x.height * (k0 / 2), scratch.stage);
     detail::update_in_rows<K>(d, w, x, up, u, j0, scratch.edge);
+  }
+
+ private:
+  template <class A>
+  void project_block(const A& a, Index j0, Index w, float* R, double* energy, const Scratch<float>& scratch, double scale) const {
+    constexpr Index cols = K::tile_cols;
+    Bf16Pair* columns = reinterpret_cast<Bf16Pair*>(scratch.rows);  // of one group
+    if (energy != nullptr) std::fill_n(energy, w, 0.0);
+    for (Index k0 = 0; k0 < d; k0 += block_depth) {
+      const Index depth = std::min(block_depth, d - k0), next = std::min(block_depth, d - k0 - depth);
+      const Bf16Pair* packed = down + padded<K, float>(r) * (k0 / 2);
+      Strided<float, K> block = a.in_place(k0, j0);
+      const bool rows = block.data != nullptr && block.row_stride != 1;
+      kernel::Ahead<kernel::Access::Read> ahead;
+      if (rows) {
+        K::stage_rows(depth, w, block.data, block.row_stride, scratch.stage);
+        ahead = {block.data + depth * block.row_stride, w, next, block.row_stride};
+      } else if (block.data == nullptr) {
+        block = {scratch.stage, 1, depth + stage_padding};
+        a.load(k0, depth, j0, w, scratch.stage, block.col_stride);
+      } else {
+        ahead = {block.data + depth, next, w, block.col_stride};
+      }
+      for (Index j = 0; j < w; j += cols) {
+        const Index width = std::min(cols, w - j);
+        if (rows) {
+          const float* group = scratch.stage + j / cols * K::group_stride(depth);
+          double squares[cols] = {};
+          if (energy != nullptr) K::group_squares(depth, group, squares, scale);
+          for (Index q = 0; q < width && energy != nullptr; ++q) energy[j + q] += squares[q];
+          K::pair_rows(depth, group, columns);
+        } else {
+          const float* column = block.data + j * block.col_stride;
+          for (Index q = 0; q < width && energy != nullptr; ++q) energy[j + q] += K::sum_squares(depth, column + q * block.col_stride, scale);
+          K::pair_columns(depth, width, column, block.col_stride, columns, pairs(depth));
+        }
+        detail::multiply<K>(r, width, pairs(depth), packed, columns, rows ? cols : 1, rows ? 1 : pairs(depth), R + j * r, r, k0 > 0,
+                            scratch.edge, ahead);
+      }
+    }
   }
 };
 

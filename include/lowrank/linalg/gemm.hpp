@@ -30,6 +30,7 @@ struct Scratch {
   S* rows;   // block x block
   S* stage;  // (block + padding) x block
   S* edge;   // block x tile_cols for the last columns of B, then one tile of C
+  Index room;  // of rows, in numbers
 };
 
 /// The scratch of all threads, sized for matrices whose dimensions do not exceed `largest`.
@@ -46,7 +47,7 @@ class Team {
   Index block_size() const { return block_ * block_; }
   Scratch<S> operator[](int slot) const {
     S* base = memory_ + slot * stride();
-    return {base, base + block_ * block_, base + block_ * (2 * block_ + stage_padding)};
+    return {base, base + block_ * block_, base + block_ * (2 * block_ + stage_padding), block_size()};
   }
 
  private:

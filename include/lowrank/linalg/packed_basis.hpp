@@ -2,12 +2,13 @@
 // moves are read and written where they are, once, in either storage order: what is repacked is P and N, which are small.
 //
 //   columns (A(i, j) at a[i + j ld])   a tile of R has P in its lanes; a tile of U has P in its lanes
-//   rows    (A(i, j) at a[i ld + j])   a tile of R has P in its lanes, A's rows side by side; a tile of U^T has N in its lanes
+//   rows    (A(i, j) at a[i ld + j])   a tile of R^T has A in its lanes (row_projection.hpp); a tile of U^T has N in its lanes
 //
 // One element is the same chain of multiply-adds either way (gemm.hpp), so the bits do not depend on the order.
 #pragma once
 
 #include <lowrank/linalg/narrow.hpp>
+#include <lowrank/linalg/row_projection.hpp>
 #include <lowrank/linalg/weight_update.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
@@ -17,24 +18,27 @@ namespace linalg {
 template <class S, class K>
 struct PackedBasis {
   Index d = 0, r = 0;
-  S* down = nullptr;  // P^T: blocks of 256 along d, each padded(r) x depth
+  S* down = nullptr;  // P^T: blocks of 256 along d, each padded(r) x depth; or as RowProjection has it
   S* up = nullptr;    // P: blocks of 256 along r, each padded(d) x depth; or P^T as it is, r x d
+  bool in_groups = false;  // down is for a RowProjection
 
   PackedBasis() = default;
   PackedBasis(Arena& arena, Index dimension, Index rank)
       : d(dimension), r(rank), down(arena.take<S>(padded<K, S>(r) * d)), up(arena.take<S>(padded<K, S>(d) * r)) {}
 
-  /// Packs scale P^T; P is an operand.
+  /// Packs scale P^T for the projection of a matrix that order_of() finds in this order; P is an operand.
   template <class A>
-  void pack_down(const A& transposed_basis, const Team<S, K>& team, double scale = 1) const {
+  void pack_down(const A& transposed_basis, Order order, const Team<S, K>& team, double scale = 1) {
+    using Rows = RowProjection<S, K>;
+    in_groups = order == Order::Rows && !narrow();
     lowrank::detail::for_each((d + block_depth - 1) / block_depth, team.threads(), [&](Index b, int slot) {
       const Index k0 = b * block_depth;
-      const Index depth = std::min(block_depth, d - k0);
-      for (Index i = 0; i < r; i += block_rows)
-        detail::pack<K>(transposed_basis, i, std::min(block_rows, r - i), k0, depth,
-                        down + padded<K, S>(r) * k0 + i * depth, team[slot].stage);
-      S* block = down + padded<K, S>(r) * k0;
-      if (scale != 1) K::combine(padded<K, S>(r) * depth, scale, block, 0.0, block, block);
+      const Index depth = std::min(block_depth, d - k0), ranks = in_groups ? Rows::whole_groups(r) : padded<K, S>(r);
+      S* block = down + ranks * k0;
+      if (in_groups) Rows::pack(transposed_basis, k0, depth, r, block, team[slot].stage);
+      for (Index i = 0; i < r && !in_groups; i += block_rows)
+        detail::pack<K>(transposed_basis, i, std::min(block_rows, r - i), k0, depth, block + i * depth, team[slot].stage);
+      if (scale != 1) K::combine(ranks * depth, scale, block, 0.0, block, block);
     });
   }
   /// Packs P for lift(), and for update() of weights in columns.
@@ -58,45 +62,16 @@ struct PackedBasis {
     });
   }
 
-  /// R = P^T A for the w <= 256 columns from j0: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null). Of scale A, read
-  /// where A is, with the scale that was packed.
+  /// R = P^T A for the w columns from j0, in the order packed for: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null).
+  /// Of scale A, read where A is, with the scale that was packed. In rows A is read once if w r <= team.block_size().
   template <class A>
   void project(const A& a, Index j0, Index w, S* R, double* energy, const Scratch<S>& scratch, double scale = 1) const {
-    constexpr Index cols = K::tile_cols;
-    if (r <= 4 && r <= K::template lanes<S>)
-      if (const Strided<S, K> there = a.in_place(0, j0); there.data != nullptr) return project_narrow(there, w, R, energy, scale, scratch.stage);
-    if (energy != nullptr) std::fill_n(energy, w, 0.0);
-    for (Index k0 = 0; k0 < d; k0 += block_depth) {
-      const Index depth = std::min(block_depth, d - k0), next = std::min(block_depth, d - k0 - depth);
-      const S* packed = down + padded<K, S>(r) * k0;
-      Strided<S, K> block = a.in_place(k0, j0);
-      kernel::Ahead<kernel::Access::Read> ahead;
-      if (block.data != nullptr && block.row_stride != 1) {
-        K::stage_rows(depth, w, block.data, block.row_stride, scratch.stage);
-        ahead = {block.data + depth * block.row_stride, w, next, block.row_stride};
-        for (Index j = 0; j < w; j += cols) {
-          const S* group = scratch.stage + j / cols * K::group_stride(depth);
-          double squares[cols] = {};
-          if (energy != nullptr) K::group_squares(depth, group, squares, scale);
-          for (Index q = 0; q < std::min(cols, w - j) && energy != nullptr; ++q) energy[j + q] += squares[q];
-          detail::multiply<K>(r, std::min(cols, w - j), depth, packed, group, cols, 1, R + j * r, r, k0 > 0, scratch.edge, ahead);
-        }
-        continue;
-      }
-      if (block.data == nullptr) {
-        block = {scratch.stage, 1, depth + stage_padding};
-        a.load(k0, depth, j0, w, scratch.stage, block.col_stride);
-      } else {
-        ahead = {block.data + depth, next, w, block.col_stride};
-      }
-      for (Index j = 0; j < w; j += cols) {
-        const S* column = block.data + j * block.col_stride;
-        const Index width = std::min(cols, w - j);
-        if (energy != nullptr)
-          for (Index q = 0; q < width; ++q) energy[j + q] += K::sum_squares(depth, column + q * block.col_stride, scale);
-        detail::multiply<K>(r, width, depth, packed, column, 1, block.col_stride, R + j * r, r, k0 > 0, scratch.edge, ahead);
-      }
-    }
+    const Strided<S, K> there = a.in_place(0, j0);
+    if (in_groups) return RowProjection<S, K>(down, d, r)(there.data, there.row_stride, w, R, energy, scale, scratch);
+    if (narrow() && there.data != nullptr) return project_narrow(there, w, R, energy, scale, scratch.stage);
+    if (there.data != nullptr && there.row_stride == 1) return project_columns(a, j0, w, R, energy, scratch, scale);
+    for (Index j = 0; j < w; j += block_rows)  // as many columns as can be loaded
+      project_columns(a, j0 + j, std::min(block_rows, w - j), R + j * r, energy == nullptr ? nullptr : energy + j, scratch, scale);
   }
 
   /// U = P N for w columns of N (leading dimension r), handed over in blocks: sink(i0, m, j, n, U, ld) gets rows
@@ -131,6 +106,32 @@ struct PackedBasis {
   }
 
  private:
+  template <class A>
+  void project_columns(const A& a, Index j0, Index w, S* R, double* energy, const Scratch<S>& scratch, double scale) const {
+    constexpr Index cols = K::tile_cols;
+    const Strided<S, K> there = a.in_place(0, j0);
+    const bool loaded = there.data == nullptr || there.row_stride != 1;
+    if (energy != nullptr) std::fill_n(energy, w, 0.0);
+    for (Index k0 = 0; k0 < d; k0 += block_depth) {
+      const Index depth = std::min(block_depth, d - k0);
+      const S* packed = down + padded<K, S>(r) * k0;
+      const Index ld = loaded ? depth + stage_padding : there.col_stride;
+      if (loaded) a.load(k0, depth, j0, w, scratch.stage, ld);
+      const S* block = loaded ? scratch.stage : there.data + k0;
+      for (Index j = 0; j < w; j += cols) {
+        const S* column = block + j * ld;
+        const Index width = std::min(cols, w - j);
+        if (energy != nullptr)
+          for (Index q = 0; q < width; ++q) energy[j + q] += K::sum_squares(depth, column + q * ld, scale);
+        kernel::Ahead<kernel::Access::Read> ahead;  // the following columns, or the first ones of the next rows
+        if (!loaded && j + cols < w) ahead = {column + cols * ld, depth, std::min(cols, w - j - cols), ld};
+        else if (!loaded) ahead = {block + depth, std::min(block_depth, d - k0 - depth), std::min(cols, w), ld};
+        detail::multiply<K>(r, width, depth, packed, column, 1, ld, R + j * r, r, k0 > 0, scratch.edge, ahead);
+      }
+    }
+  }
+
+  bool narrow() const { return r <= 4 && r <= K::template lanes<S>; }
   void project_narrow(const Strided<S, K>& a, Index w, S* R, double* energy, double scale, S* room) const {
     const auto run = [&]<int rank>(std::integral_constant<int, rank>) {
       using Narrow = NarrowProjection<S, K, rank>;

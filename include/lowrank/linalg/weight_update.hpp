@@ -10,9 +10,6 @@
 namespace lowrank::inline LOWRANK_ABI {
 namespace linalg {
 
-/// The direction in which a weight is contiguous.
-enum class Order { Columns, Rows };
-
 /// W <- after (before W - step (U + scale G diag(phi))) on d x k matrices that lie in memory in the computing scalar and in
 /// the same order, `ldw` and `ldg` numbers from one column (Order::Columns) or row to the next. G and phi may be null.
 template <class S>
@@ -118,14 +115,24 @@ void update_in_columns(Index d, Index w, TileOperands<X> x, const X* columns, co
     }
   }
 }
-/// U^T = A B for w columns of W in rows; `columns` are the d rows of P.
+/// U^T = A B for w columns of W in rows; `columns` are the d rows of P. Blocks of 256 x 256 from left to right: the next rows of
+/// one are still near enough for the first-level cache, and the pages of 256 rows for the tables of pages.
 template <class K, class X, class S>
 void update_in_rows(Index d, Index w, TileOperands<X> x, const X* columns, const WeightUpdate<S>& u, Index j0, S* edge) {
   constexpr Index cols = K::tile_cols;
-  for (Index i = 0; i < d; i += cols) {
-    x.b = columns + i * x.inner;
-    update_tiles<K>(w, std::min(cols, d - i), x, u, i, j0, w, std::clamp<Index>(d - i - cols, 0, cols), i + cols, j0, edge);
-  }
+  for (Index i0 = 0; i0 < d; i0 += block_rows)
+    for (Index j = 0; j < w; j += block_rows) {
+      const Index end = std::min(d, i0 + block_rows), n = std::min(block_rows, w - j);
+      x.offset = j;
+      for (Index i = i0; i < end; i += cols) {
+        x.b = columns + i * x.inner;
+        Index i2 = i + cols, j2 = j;  // what comes next: the following rows, the block to the right or the first one of the next rows
+        if (i2 >= end) i2 = i0, j2 = j + block_rows;
+        if (j2 >= w) i2 = end, j2 = 0;
+        const Index n2 = std::min(block_rows, w - j2), m2 = std::clamp<Index>(d - i2, 0, cols);
+        update_tiles<K>(n, std::min(cols, d - i), x, u, i, j0 + j, n2, m2, i2, j0 + j2, edge);
+      }
+    }
 }
 
 }  // namespace detail

@@ -29,6 +29,8 @@ class Engine {
 
   static constexpr Index tile = linalg::tile_columns;
   static constexpr bool whole_rule = WholeRule<Rule>;
+  static constexpr bool dense = requires(const typename Projector::Work& work) { work.dense.packed; };
+  static constexpr bool moves_weight = WeightWriter<S, Projector, Rule, Lift, K>::moves_weight;
 
   static_assert(!Projector::whole_gradient || only_projects<Lift>,
                 "Identity keeps the whole gradient: there is nothing to scale or feed back; use BackProject{}");
@@ -155,13 +157,13 @@ class Engine {
       lift_.limit(sum(), gain, k_, p_.phi);
       if (!Lift::uses_projection && writer_.move_along_gradient()) return report;
       for_tiles([&](Index, Index j0, Index w, int slot) { writer_.write(j0, w, core_at(j0), direction_at(j0, slot), slot); },
-                tiles_at_once(writer_.by_rows()));
+                tiles_at_once<moves_weight>(writer_.by_rows()));
     } else {
       for_tiles([&](Index, Index j0, Index w, int slot) {
         if constexpr (Lift::keeps_error)
           projector_.keep(a_, j0, w, core_at(j0), lift_.error(), slot, work, p_.team);
         writer_.write(j0, w, core_at(j0), direction(j0, w, slot), slot);
-      }, tiles_at_once(writer_.by_rows()));
+      }, tiles_at_once<moves_weight>(writer_.by_rows()));
     }
     return report;
   }
@@ -178,7 +180,7 @@ class Engine {
           sums.core += K::sum_squares(r, core_at(j));
         }
       }
-    }, tiles_at_once(a_.gradient.row_stride != 1));
+    }, tiles_at_once<dense>(a_.gradient.row_stride != 1));
     return sum();
   }
 
@@ -299,11 +301,13 @@ class Engine {
       f(t * at_once, t * width, std::min(width, k_ - t * width), slot);
     });
   }
-  /// How many tiles a dense projector takes at once: of a matrix in rows several, since each row is another page of memory.
+  /// How many tiles a dense projector takes at once: the more, the less often P is read; of a matrix in rows, whose rows are pages
+  /// apart, up to a page of numbers. R or N of the tiles must fit the scratch.
+  template <bool dense>
   Index tiles_at_once(bool rows) const {
-    if (!decltype(writer_)::moves_weight || !rows) return 1;
+    if (!dense) return 1;
     const Index fair = k_ / tile / (4 * p_.team.threads()), room = p_.team.block_size() / (tile * projector_.core_rows());
-    return std::clamp<Index>(std::min(fair, room), 1, linalg::block_rows / tile);
+    return std::clamp<Index>(std::min(fair, room), 1, (rows ? 4 : 1) * linalg::block_rows / tile);
   }
   /// Blocks long in the contiguous direction: threads share the matrix by 64 KiB, and f gets 4 KiB of it at a time, which
   /// stay in the first-level cache between the rule and the update.

@@ -20,7 +20,6 @@ struct DenseWork {
   S* decoded = nullptr;    // d x r: the basis in use, where it is kept in few bits
   S* rotation = nullptr;   // C, r x r
   linalg::BasisChange<S> change = {};
-  double factor = 1;        // of the gradient, packed with P^T
   double stale_energy = 0;  // what the replaced basis holds of the same gradient
 
   DenseWork() = default;
@@ -52,7 +51,7 @@ class DenseProjector {
 
   template <class Work>
   void prepare(const Source& a, Work& work, const Team& team) const {
-    work.dense.packed.pack_down(linalg::transposed<K, S>(decode(work), basis_.rows()), team, work.dense.factor = a.outside());
+    pack(decode(work), a, work, team);
   }
   template <class Work>
   void prepare_lift(Work& work, const Team& team) const {
@@ -69,8 +68,7 @@ class DenseProjector {
   template <class Work>
   void project(const Source& a, Index j0, Index w, S* R, double* energy, int slot, const Work& work,
                const Team& team) const {
-    const double factor = work.dense.factor;
-    work.dense.packed.project(factor == 1 ? a : a.inside(), j0, w, R, energy, team[slot], factor);
+    work.dense.packed.project(a.inside(), j0, w, R, energy, team[slot], a.outside());
   }
   template <class Work, class Sink>
   void lift(const S* N, Index, Index w, int slot, const Work& work, const Team& team, const Sink& sink) const {
@@ -139,9 +137,15 @@ class DenseProjector {
     return in_use(work);
   }
 
+  /// Makes P ready to project a with.
+  template <class Work>
+  void pack(const S* P, const Source& a, Work& work, const Team& team) const {
+    work.dense.packed.pack_down(linalg::transposed<K, S>(P, basis_.rows()), linalg::order_of(a.inside()), team, a.outside());
+  }
+
   /// The candidate is complete: how old coordinates become new ones, and the candidate ready to project with.
   template <class Work>
-  void announce(Work& work, Transport transport, const Team& team) const {
+  void announce(const Source& a, Work& work, Transport transport, const Team& team) const {
     using Change = linalg::BasisChange<S>;
     const Index d = basis_.rows(), r = rank();
     work.dense.change = Change{};
@@ -151,7 +155,7 @@ class DenseProjector {
                       linalg::columns<K, S>(in_use(work), d), work.dense.rotation, r, team);
       work.dense.change = {Change::Kind::Rotate, nullptr, work.dense.rotation};
     }
-    work.dense.packed.pack_down(linalg::transposed<K, S>(work.dense.candidate, d), team, work.dense.factor = 1);
+    pack(work.dense.candidate, a, work, team);
   }
 
   /// Column j <- column from[j] of old, or a random unit vector orthogonal to all others (-1). The next step is due.

@@ -50,7 +50,7 @@ class ProjectorState<Geodesic, S, K> : public detail::BlockIteration<Geodesic, S
   bool refresh(const Source& a, S* R, Work& work, const Team& team) const {
     const bool warm = this->freshness_.captured_at_refresh > 0 && turn(a, R, work, team);
     if (!warm && !this->cold_start(a, R, work, team)) return false;
-    this->announce(work, this->freshness_.captured_at_refresh > 0 ? this->options_.transport : Transport::Keep, team);
+    this->announce(a, work, this->freshness_.captured_at_refresh > 0 ? this->options_.transport : Transport::Keep, team);
     return true;
   }
 
@@ -62,7 +62,7 @@ class ProjectorState<Geodesic, S, K> : public detail::BlockIteration<Geodesic, S
     S* P = work.dense.candidate;
     S* F = work.wide;
     std::memcpy(P, old, std::size_t(d * r) * sizeof(S));
-    work.dense.packed.pack_down(linalg::transposed<K, S>(P, d), team);
+    work.dense.packed.pack_down(linalg::transposed<K, S>(P, d), linalg::order_of(a), team);
     this->project_all(work.dense.packed, a, R, team);
     const double energy = this->normalise(R, r, k);
     work.dense.stale_energy = energy;

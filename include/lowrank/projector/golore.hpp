@@ -36,7 +36,7 @@ class ProjectorState<Golore, S, K> : public detail::BlockIteration<Golore, S, K>
     // streams from 1 on: 0 belongs to the cold start
     detail::draw_orthogonal(work.dense.candidate, this->basis_.rows(), this->rank(), this->options_.seed, steps_ + 1, work.orth, team);
     work.dense.stale_energy = 0;
-    this->announce(work, this->freshness_.captured_at_refresh > 0 ? this->options_.transport : Transport::Keep, team);
+    this->announce(a, work, this->freshness_.captured_at_refresh > 0 ? this->options_.transport : Transport::Keep, team);
     return true;
   }
   void observe(double captured, bool refreshed) {

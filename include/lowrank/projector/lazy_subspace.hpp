@@ -68,7 +68,7 @@ class ProjectorState<LazySubspace, S, K> : public detail::BlockIteration<LazySub
     linalg::CompactMatrix<S>::round_trip(P, d, r, this->basis_.storage());
     for (Index j = 0; j < r && this->basis_.storage() != Storage::Bf16; ++j)  // of bf16 it is 1 already, as near as such numbers come
       if (const double norm = std::sqrt(K::sum_squares(d, P + j * d)); norm > 0) K::combine(d, 1 / norm, P + j * d, 0.0, P + j * d, P + j * d);
-    this->announce(work, Transport::Rotate, team);
+    this->announce(a, work, Transport::Rotate, team);
     work.similarity = K::sum_squares(r * r, work.dense.rotation) / double(r);
     if (refreshes_ == 0 || this->options_.transport == Transport::Keep) work.dense.change = Change{};
     else if (this->options_.transport == Transport::Reset) work.dense.change = {Change::Kind::Reset, nullptr, nullptr};

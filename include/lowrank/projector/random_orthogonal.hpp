@@ -39,9 +39,9 @@ class ProjectorState<RandomOrthogonal, S, K> : public detail::DenseProjector<Ran
         : dense(arena, p.basis_.rows(), p.rank()), orth(arena, p.basis_.rows(), p.rank()) {}
   };
 
-  bool refresh(const Source&, S*, Work& work, const Team& team) const {
+  bool refresh(const Source& a, S*, Work& work, const Team& team) const {
     detail::draw_orthogonal(work.dense.candidate, this->basis_.rows(), this->rank(), this->options_.seed, refreshes_, work.orth, team);
-    this->announce(work, refreshes_ > 0 ? this->options_.transport : Transport::Keep, team);
+    this->announce(a, work, refreshes_ > 0 ? this->options_.transport : Transport::Keep, team);
     return true;
   }
   void commit(Work& work) {

@@ -46,7 +46,7 @@ class ProjectorState<Sara, S, K> : public detail::DenseProjector<Sara, S, K> {
     linalg::sample(work.sigma, all(), this->rank(), this->options_.seed, refreshes_, work.order, work.chosen);
     for (Index j = 0; j < this->rank(); ++j)
       std::memcpy(work.dense.candidate + j * d, work.all + work.chosen[j] * d, std::size_t(d) * sizeof(S));
-    this->announce(work, this->freshness_.captured_at_refresh > 0 ? this->options_.transport : Transport::Keep, team);
+    this->announce(a, work, this->freshness_.captured_at_refresh > 0 ? this->options_.transport : Transport::Keep, team);
     return true;
   }
   void commit(Work& work) {

@@ -39,7 +39,7 @@ class ProjectorState<SubspaceBf16, S, K> : public detail::BlockIteration<Subspac
     this->decode(work);
     if (!this->find(a, R, work, team)) return false;
     linalg::CompactMatrix<S>::round_trip(work.dense.candidate, this->basis_.rows(), this->rank(), Storage::Bf16);
-    this->announce(work, this->freshness_.captured_at_refresh > 0 ? this->options_.transport : Transport::Keep, team);
+    this->announce(a, work, this->freshness_.captured_at_refresh > 0 ? this->options_.transport : Transport::Keep, team);
     return true;
   }
 

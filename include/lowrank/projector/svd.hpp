@@ -35,7 +35,7 @@ class ProjectorState<Svd, S, K> : public detail::DenseProjector<Svd, S, K> {
   bool refresh(const Source& a, S*, Work& work, const Team& team) const {
     work.found = work.svd(a, work.dense.candidate, nullptr, work.sigma, team);
     if (work.found == 0) return false;
-    this->announce(work, this->freshness_.captured_at_refresh > 0 ? this->options_.transport : Transport::Keep, team);
+    this->announce(a, work, this->freshness_.captured_at_refresh > 0 ? this->options_.transport : Transport::Keep, team);
     return true;
   }
   void commit(Work& work) {

@@ -52,7 +52,7 @@ class ProjectorState<TwoSidedSvd, S, K> : public detail::DenseProjector<TwoSided
     work.found = work.svd(a, work.dense.candidate, work.right, work.sigma, team);
     work.in_use = work.right;
     if (work.found == 0) return false;
-    this->announce(work, Transport::Keep, team);
+    this->announce(a, work, Transport::Keep, team);
     return true;
   }
   void prepare(const Source& a, Work& work, const Team& team) const {

@@ -30,7 +30,7 @@ void project_core(const Stage<S, K>& stage, const linalg::PackedBasis<S, K>& pac
 /// P (d x r) <- orth(A Z), Z Gaussian, and four sweeps of orth(A (A^T P)). core: r x k of workspace. False for a gradient
 /// of zeros.
 template <class S, class K>
-bool start_basis(const Stage<S, K>& stage, S* P, S* core, std::uint64_t seed, const linalg::PackedBasis<S, K>& packed,
+bool start_basis(const Stage<S, K>& stage, S* P, S* core, std::uint64_t seed, linalg::PackedBasis<S, K>& packed,
                  const linalg::Orth<S, K>& orth) {
   const Index d = stage.d, k = stage.k, r = packed.r;
   fill_normal(core, r * k, seed, 0, 0);
@@ -38,7 +38,7 @@ bool start_basis(const Stage<S, K>& stage, S* P, S* core, std::uint64_t seed, co
     linalg::gemm<K>(d, r, k, stage.a, linalg::transposed<K, S>(core, r), P, d, stage.team);
     orth(P, stage.team);
     if (sweep == 4) break;
-    packed.pack_down(linalg::transposed<K, S>(P, d), stage.team);
+    packed.pack_down(linalg::transposed<K, S>(P, d), linalg::order_of(stage.a), stage.team);
     project_core(stage, packed, core);
     if (!normalise_core(stage, core, r)) return false;
   }
