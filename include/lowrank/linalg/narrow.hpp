@@ -28,7 +28,8 @@ class NarrowProjection {
     S* squares = room + r * wide;
     for (Index k0 = 0; k0 < d; k0 += block_depth) {
       const Index depth = std::min(block_depth, d - k0), even = depth / pair * pair;
-      std::fill_n(room, (r + pair) * wide, S(0));
+      const Index partials = even > 0 ? pair : std::min(depth, L);
+      std::fill_n(room, (r + partials) * wide, S(0));
       // rows of one sum of squares are 2 lanes apart; those beyond the last whole pair of registers, lanes apart (K::sum_squares)
       const auto add = [&]<int count>(std::integral_constant<int, count>, Index p) {
         S* sums = squares + (p < even ? p % pair : (p - even) % L) * wide;
@@ -48,8 +49,8 @@ class NarrowProjection {
       for (Index j0 = 0; j0 < w; j0 += tile_columns) {
         const Index n = std::min(tile_columns, w - j0);
         double total[tile_columns] = {};
-        for (Index l = 0; l < L; ++l)
-          for (Index j = 0; j < n; ++j) total[j] += double(squares[l * wide + j0 + j] + squares[(l + L) * wide + j0 + j]);
+        for (Index l = 0; l < std::min(L, partials); ++l)
+          for (Index j = 0; j < n; ++j) total[j] += double(squares[l * wide + j0 + j] + (l + L < partials ? squares[(l + L) * wide + j0 + j] : S(0)));
         for (Index j = 0; j < n; ++j) energy[j0 + j] = (k0 > 0 ? energy[j0 + j] : 0) + total[j];
       }
     }

@@ -173,12 +173,8 @@ class Engine {
     for_tiles([&](Index first, Index begin, Index width, int slot) {
       projector_.project(a_, begin, width, core_at(begin), p_.energy + begin, slot, p_.projection, p_.team);
       for (Index t = first, j0 = begin; j0 < begin + width; ++t, j0 += tile) {
-        TileSums& sums = p_.sums[t];
-        sums = {};
-        for (Index j = j0; j < std::min(j0 + tile, begin + width); ++j) {
-          sums.gradient += p_.energy[j];
-          sums.core += K::sum_squares(r, core_at(j));
-        }
+        const Index n = std::min(tile, begin + width - j0);
+        p_.sums[t] = {.gradient = K::sum_abs(n, p_.energy + j0), .core = K::sum_squares(r * n, core_at(j0))};
       }
     }, tiles_at_once<dense>(a_.gradient.row_stride != 1));
     return sum();
