@@ -174,7 +174,7 @@ class Engine {
       projector_.project(a_, begin, width, core_at(begin), p_.energy + begin, slot, p_.projection, p_.team);
       for (Index t = first, j0 = begin; j0 < begin + width; ++t, j0 += tile) {
         const Index n = std::min(tile, begin + width - j0);
-        p_.sums[t] = {.gradient = K::sum_abs(n, p_.energy + j0), .core = K::sum_squares(r * n, core_at(j0))};
+        p_.sums[t] = {.core = K::sum_squares(r * n, core_at(j0)), .gradient = K::sum_abs(n, p_.energy + j0)};
       }
     }, tiles_at_once<dense>(a_.gradient.row_stride != 1));
     return sum();

@@ -143,7 +143,7 @@ class ProjectorState<Dct, S, K> {
 
   void project(const Source& a, Index j0, Index w, S* R, double* energy, int slot, const Work& work,
                const Team& team) const {
-    if (!work.fast) return work.packed.project(a, j0, w, R, energy, team[slot]);
+    if (!work.fast) return work.packed.project(a.inside(), j0, w, R, energy, team[slot], a.outside());
     const Index r = rank();
     S* all = work.stored ? work.spectrum + j0 * d_ : signals(slot, work);
     if (!work.stored) gather(a, j0, w, all, team[slot]);
@@ -263,7 +263,7 @@ class ProjectorState<Dct, S, K> {
   void use(const Source& a, const std::int32_t* indices, Work& work, const Team& team) const {
     work.in_use = indices;
     work.fast = prefers_fast() || a.error != nullptr;
-    if (!work.fast) work.packed.pack_down(Cosines<true>{*this, indices}, linalg::order_of(a), team);
+    if (!work.fast) work.packed.pack_down(Cosines<true>{*this, indices}, linalg::order_of(a.inside()), team, a.outside());
   }
 
   S* signals(int slot, const Work& work) const { return work.signals + slot * work.stride; }
