@@ -48,7 +48,7 @@ void compare(Index n, Index depth, Index ldc) {
 
 template <class K>
 void compare_all() {
-  for (const auto& [n, depth] : {std::pair<Index, Index>{1, 1}, {7, 3}, {32, 256}, {63, 300}, {65, 64}, {300, 517}, {40, 2600}})
+  for (const auto& [n, depth] : {std::pair<Index, Index>{1, 1}, {7, 3}, {32, 256}, {63, 300}, {65, 64}, {300, 517}, {290, 1100}, {40, 2600}})
     compare<float, K>(n, depth, n), compare<double, K>(n, depth, n + 5);
 }
 

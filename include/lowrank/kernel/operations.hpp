@@ -333,24 +333,32 @@ struct Operations {
   }
 
   /// The same for a dst that is larger than the caches and not read soon: turned on the stack, then written past the caches by whole
-  /// lines, which saves reading them first. Where lines of dst are not aligned it is the same as above.
+  /// lines, which saves reading them first. Columns of dst that begin within a line are written one line late: the end of what was
+  /// turned is kept for the next line, and only the first and the last one of a column are parts.
   template <class S>
   static void transpose_past(Index rows, Index cols, const S* src, Index lds, S* dst, Index ldd) {
-    constexpr Index high = 128, wide = 128 / Index(sizeof(S)), line = 64 / Index(sizeof(S)), ld = wide + line;
-    if (reinterpret_cast<std::uintptr_t>(dst) % 64 != 0 || ldd % line != 0) return transpose(rows, cols, src, lds, dst, ldd);
-    alignas(64) S stage[high * ld];
-    for (Index i0 = 0; i0 < rows; i0 += high)
+    constexpr Index high = 128, wide = 128 / Index(sizeof(S)), line = 64 / Index(sizeof(S)), ld = line + wide;
+    alignas(64) S stage[high * ld];  // of each column of dst, a line that was turned before and what is turned now
+    for (Index i0 = 0; i0 < rows; i0 += high) {
+      const Index m = std::min(high, rows - i0);
       for (Index j0 = 0; j0 < cols; j0 += wide) {
-        const Index m = std::min(high, rows - i0), n = std::min(wide, cols - j0), whole = n / line * line;
+        const Index n = std::min(wide, cols - j0);
         using Next = Ahead<Access::Read>;
         const S* from = src + i0 + j0 * lds;
-        transpose(m, n, from, lds, stage, ld, j0 + 2 * wide <= cols ? Next(from + wide * lds, m, wide, lds) : Next());
+        transpose(m, n, from, lds, stage + line, ld, j0 + 2 * wide <= cols ? Next(from + wide * lds, m, wide, lds) : Next());
         for (Index i = 0; i < m; ++i) {
-          S* to = dst + j0 + (i0 + i) * ldd;
-          for (Index j = 0; j < whole; j += lanes<S>) V<S>::load(stage + j + i * ld).stream(to + j);
-          for (Index j = whole; j < n; ++j) to[j] = stage[j + i * ld];
+          S *turned = stage + i * ld + line, *to = dst + j0 + (i0 + i) * ldd;
+          const Index past = Index(reinterpret_cast<std::uintptr_t>(to) % 64 / sizeof(S)), begin = j0 > 0 ? -past : 0;
+          Index j = -past;
+          if (j < begin && line - past <= n) j = copy(begin, line - past, turned, to);
+          for (; j + line <= n; j += line)
+            for (Index l = 0; l < line; l += lanes<S>) V<S>::load(turned + j + l).stream(to + j + l);
+          if (j0 + n == cols) copy(std::max(j, begin), n, turned, to);
+          else if (past > 0)
+            for (Index l = 0; l < line; l += lanes<S>) V<S>::load(turned + wide - line + l).store(turned - line + l);
         }
       }
+    }
     end_streams();
   }
 
@@ -457,6 +465,13 @@ struct Operations {
     for (Index l = 0; l < L; ++l)
       for (Index q = 0; q < tile_cols; ++q) total[q] += double(both[l * tile_cols + q]);
     for (Index q = 0; q < tile_cols; ++q) squares[q] += total[q];
+  }
+
+  /// to[j] = from[j] for j in [begin, end). Gives the end.
+  template <class S>
+  static Index copy(Index begin, Index end, const S* from, S* to) {
+    for (Index j = begin; j < end; ++j) to[j] = from[j];
+    return end;
   }
 
   struct Whole {};

@@ -10,7 +10,7 @@
 
 #include <cmath>  // std::ilogb, std::ldexp, std::sqrt
 
-#include <lowrank/linalg/straight.hpp>
+#include <lowrank/linalg/staged.hpp>
 #include <lowrank/linalg/symmetric.hpp>
 #include <lowrank/linalg/vectors.hpp>
 #include <lowrank/options.hpp>
@@ -94,8 +94,9 @@ class NewtonSchulz {
       };
       symmetric_(n_, n_, columns<K, S>(gram_, n_), square_, n_, Triangle::Both, team, [](Index, Index, Index, Index) {}, form);
       const auto polynomial = columns<K, S>(square_, n_);
-      if (wide) product(r_, k_, n_, polynomial, x, to, r_, team);
-      else product(r_, k_, n_, x, polynomial, to, r_, team);
+      S* room = symmetric_.room();
+      if (wide) staged_product(r_, k_, n_, polynomial, x, to, r_, room, symmetric_.room_size(), team);
+      else staged_product(r_, k_, n_, x, polynomial.transposed(), to, r_, room, symmetric_.room_size(), team);  // it is symmetric
       std::swap(from, to);
       factor = 1;
     }

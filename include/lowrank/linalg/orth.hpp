@@ -147,12 +147,11 @@ class Orth {
     for (Index j = 0; j < r_; ++j) norms_[j] = norms_[j] > 0 ? 1 / std::sqrt(norms_[j]) : 0;
     double sum = 0;
     for (Index j = 0; j < r_; ++j) {
-      gram_[j + j * ld_] = norms_[j] > 0 ? S(1) : S(0);
-      for (Index i = j + 1; i < r_; ++i) {
-        S& g = gram_[i + j * ld_];
-        g = S(double(g) * norms_[i] * norms_[j]);
-        sum += 2 * double(g) * double(g);
-      }
+      S* column = gram_ + j * ld_;
+      const double scale = norms_[j];
+      column[j] = scale > 0 ? S(1) : S(0);
+      for (Index i = j + 1; i < r_; ++i) column[i] = S(double(column[i]) * norms_[i] * scale);
+      sum += 2 * K::sum_squares(r_ - j - 1, column + j + 1);
     }
     return std::sqrt(sum);
   }
@@ -169,20 +168,25 @@ class Orth {
         gemm<K>(w, j0, j0, columns<K, S>(row, ld_), transposed<K, S>(inverse_, ld_), left_, block, team);
         gemm<K>(w, w, j0, columns<K, S>(left_, block), transposed<K, S>(left_, block), square_, block, team);
       }
-      double L[block][block], M[block][block];
+      // columns of L, rows of M: a step updates whole ones, whatever they hold beside the triangle
+      double L[block][block] = {}, M[block][block] = {};
       for (Index j = 0; j < w; ++j)
-        for (Index i = j; i < w; ++i) {
-          double x = double(row[i + (j0 + j) * ld_]) - (j0 > 0 ? double(square_[i + j * block]) : 0.0);
-          for (Index p = 0; p < j; ++p) x -= L[i][p] * L[j][p];
-          if (i == j && !(x > 100 * epsilon)) return false;
-          L[i][j] = i == j ? std::sqrt(x) : x / L[j][j];
-        }
-      for (Index j = 0; j < w; ++j)
-        for (Index i = j; i < w; ++i) {
-          double x = i == j ? 1.0 : 0.0;
-          for (Index p = j; p < i; ++p) x -= L[i][p] * M[p][j];
-          M[i][j] = x / L[i][i];
-        }
+        for (Index i = j; i < w; ++i)
+          L[j][i] = double(row[i + (j0 + j) * ld_]) - (j0 > 0 ? double(square_[i + j * block]) : 0.0);
+      for (Index j = 0; j < w; ++j) {
+        if (!(L[j][j] > 100 * epsilon)) return false;
+        const double pivot = std::sqrt(L[j][j]);
+        L[j][j] = pivot;
+        for (Index i = j + 1; i < w; ++i) L[j][i] /= pivot;
+        for (Index q = j + 1; q < w; ++q)
+          for (Index i = 0; i < block; ++i) L[q][i] -= L[j][q] * L[j][i];
+      }
+      for (Index i = 0; i < w; ++i) {
+        M[i][i] = 1;
+        for (Index p = 0; p < i; ++p)
+          for (Index j = 0; j < block; ++j) M[i][j] -= L[p][i] * M[p][j];
+        for (Index j = 0; j < block; ++j) M[i][j] /= L[i][i];
+      }
       for (Index j = 0; j < w; ++j)
         for (Index i = 0; i < w; ++i) {
           const S x = i < j ? S(0) : S(M[i][j]);

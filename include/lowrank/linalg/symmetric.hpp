@@ -27,8 +27,13 @@ class SymmetricProduct {
   SymmetricProduct() = default;
   /// For n rows, or fewer, and products no deeper than `depth`.
   SymmetricProduct(Arena& arena, Index n, Index depth)
-      : packed_(arena.take<S>((n + height - 1) / height * height * std::min(depth, is_long(n, depth) ? 3 * block_depth : packed_depth))),
+      : size_((n + height - 1) / height * height * std::min(depth, is_long(n, depth) ? 3 * block_depth : packed_depth)),
+        packed_(arena.take<S>(size_)),
         sums_(arena.take<S>(is_long(n, depth) ? n * n * apart : 0)), depth_(std::min(depth, packed_depth)) {}
+
+  /// Memory that is free between two products: size of it, and where.
+  Index room_size() const { return size_; }
+  S* room() const { return packed_; }
 
   /// C = X X^T for X of one unit stride. `packed(i0, rows, k0, depth)` is called for each piece of X as it is packed;
   /// `done(i0, rows, j0, cols)`, once each tile of the lower triangle is complete (i0 >= j0), before it is mirrored. Both from any
@@ -38,7 +43,7 @@ class SymmetricProduct {
                   const Packed& packed, const Done& done) const {
     if (is_long(n, depth)) return by_blocks(n, depth, x, c, ldc, triangle, team, packed, done);
     const Index panels = (n + height - 1) / height;
-    Index block = 16, blocks = 0;  // panels of a task, on either side: as large as leaves enough tasks for threads
+    Index block = 32, blocks = 0;  // panels of a task, on either side: as large as leaves enough tasks for threads
     do {
       block /= 2;
       blocks = (panels + block - 1) / block;
@@ -55,23 +60,30 @@ class SymmetricProduct {
       });
       lowrank::detail::for_each(blocks * (blocks + 1) / 2, team.threads(), [&](Index item, int slot) {
         const auto [I, J] = place(item, blocks);
-        S* edge = team[slot].edge;
-        const Index last_i = std::min(panels, (I + 1) * block), last_j = std::min(panels, (J + 1) * block);
+        const Scratch<S> scratch = team[slot];
+        const Index top = I * block, last_i = std::min(panels, top + block), last_j = std::min(panels, (J + 1) * block);
         for (Index k0 = round; k0 < end; k0 += block_depth) {
-          const Index inner = std::min(block_depth, end - k0);
+          const Index inner = std::min(block_depth, end - k0), then = std::min(block_depth, end - k0 - inner);
           const S* from = packed_ + rise * (k0 - round);
-          for (Index j = J * block; j < last_j; ++j)
-            for (Index q = 0; q < height && j * height + q < n; q += cols)
-              for (Index i = std::max(j, I * block); i < last_i; ++i)
-                tile(n, inner, from + i * height * inner, from + j * height * inner + q, i * height, j * height + q, c, ldc,
-                     k0 > 0, edge);
+          const auto panel = [&](Index p) { return from + p * height * inner; };
+          for (Index j = J * block; j < last_j; ++j) {
+            K::stage_rows(inner, height, panel(j), height, scratch.rows);
+            const Index first = std::max(j, top), high = last_i - first, width = std::min(height, n - j * height);
+            // while it is multiplied: the next panel of columns, after the last one the next block's rows
+            const S* next = j + 1 < last_j ? panel(j + 1) : then > 0 ? from + rise * inner + top * height * then : from;
+            const Index share = (j + 1 < last_j ? height * inner : (last_i - top) * height * then) / (high * (height / cols));
+            for (Index q = 0; q < width; q += cols)
+              for (Index i = first; i < last_i; ++i, next += share)
+                tile(n, inner, panel(i), scratch.rows + q / cols * K::group_stride(inner), cols, i * height, j * height + q, c, ldc, k0 > 0,
+                     scratch.edge, kernel::Spread(next, share, inner));
+          }
         }
         if (end < depth) return;
         for (Index j = J * block; j < last_j; ++j)
-          for (Index i = std::max(j, I * block); i < last_i; ++i) {
+          for (Index i = std::max(j, top); i < last_i; ++i) {
             const Index i0 = i * height, j0 = j * height, rows = std::min(height, n - i0), width = std::min(height, n - j0);
             done(i0, rows, j0, width);
-            if (triangle == Triangle::Both && i > j) K::transpose(rows, width, c + i0 + j0 * ldc, ldc, c + j0 + i0 * ldc, ldc);
+            if (triangle == Triangle::Both && i > j) mirror(i0, rows, j0, width, c, ldc, i + 1 < last_i ? n - i0 - rows : 0);
           }
       });
     }
@@ -122,7 +134,7 @@ class SymmetricProduct {
         packed(0, n, k0, inner);
         for (Index j0 = 0; j0 < n; j0 += cols)
           for (Index i0 = j0 / height * height; i0 < n; i0 += height)
-            tile(n, inner, scratch.rows + i0 * inner, scratch.rows + j0 / height * height * inner + j0 % height, i0, j0, sums_ + block * n * n, n,
+            tile(n, inner, scratch.rows + i0 * inner, scratch.rows + j0 / height * height * inner + j0 % height, height, i0, j0, sums_ + block * n * n, n,
                  false, scratch.edge);
       });
       lowrank::detail::for_each(panels, team.threads(), [&](Index j, int) {
@@ -135,7 +147,7 @@ class SymmetricProduct {
         for (Index i0 = j0; round + apart * block_depth >= depth && i0 < n; i0 += height) {
           const Index rows = std::min(height, n - i0);
           done(i0, rows, j0, width);
-          if (triangle == Triangle::Both && i0 > j0) K::transpose(rows, width, c + i0 + j0 * ldc, ldc, c + j0 + i0 * ldc, ldc);
+          if (triangle == Triangle::Both && i0 > j0) mirror(i0, rows, j0, width, c, ldc, n - i0 - rows);
         }
       });
     }
@@ -151,17 +163,28 @@ class SymmetricProduct {
     return i < blocks ? Place{i, item} : Place{item, item};
   }
 
-  /// C(i0.., j0..) (=, +=) one panel times `cols` columns of another's transpose.
-  static void tile(Index n, Index depth, const S* a, const S* b, Index i0, Index j0, S* c, Index ldc, bool accumulate, S* edge) {
+  /// C(j0.., i0..) <- C(i0.., j0..)^T. Of the columns below, `left`, the next ones are asked for.
+  static void mirror(Index i0, Index rows, Index j0, Index width, S* c, Index ldc, Index left) {
+    S* to = c + j0 + i0 * ldc;
+    K::transpose(rows, width, c + i0 + j0 * ldc, ldc, to, ldc,
+                 kernel::Ahead<kernel::Access::Write>(to + height * ldc, width, std::min(left, height), ldc));
+  }
+
+  /// C(i0.., j0..) (=, +=) one panel times `cols` columns, B(p, q) = b[p * bk + q].
+  template <class Ahead = kernel::Idle>
+  static void tile(Index n, Index depth, const S* a, const S* b, Index bk, Index i0, Index j0, S* c, Index ldc, bool accumulate, S* edge,
+                   Ahead&& ahead = {}) {
     S* out = c + i0 + j0 * ldc;
     const Index rows = std::min(height, n - i0), width = std::min(cols, n - j0);
-    if (rows == height && width == cols) return K::template gemm_tile<2>(depth, a, b, height, Index(1), out, ldc, accumulate);
-    K::template gemm_tile<2>(depth, a, b, height, Index(1), edge, height, false);
+    kernel::expect(out, rows, width, ldc);
+    if (rows == height && width == cols) return K::template gemm_tile<2>(depth, a, b, bk, Index(1), out, ldc, accumulate, ahead);
+    K::template gemm_tile<2>(depth, a, b, bk, Index(1), edge, height, false, ahead);
     for (Index q = 0; q < width; ++q)
       for (Index p = 0; p < rows; ++p)
         out[p + q * ldc] = accumulate ? out[p + q * ldc] + edge[p + q * height] : edge[p + q * height];
   }
 
+  Index size_ = 0;
   S* packed_ = nullptr;
   S* sums_ = nullptr;  // n x n for each of the blocks between two sums
   Index depth_ = 0;
