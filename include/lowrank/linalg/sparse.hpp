@@ -131,7 +131,7 @@ class SparseProduct {
   void transposed(const Support& support, const S* values, Index N, const Factor<S, K>& X, const Factor<S, K>& dY,
                   const Memory<void>& dX, S* dv) const {
     const Index panels = (N + tokens - 1) / tokens, groups = (panels + summed - 1) / summed;
-    const bool sorted = groups > 1;  // takes as long as it saves in two panels, by one thread
+    const bool sorted = panels > 2 * threads_;  // one thread does it, for as long as it saves in two panels
     if (dX.data != nullptr && sorted) sort(support, values);
     const auto width = [&](Index panel) { return std::min(tokens, N - panel * tokens); };
     const auto turn = [&](Index panel, Index group) {
@@ -192,14 +192,15 @@ class SparseProduct {
   /// Y(f, t0 + t) += panel[f * 64 + t].
   void scatter(const S* panel, Index features, Index t0, Index width, const Memory<void>& Y, int slot) const {
     if (Y.row_stride != 1) return write_block<K>(linalg::transposed(Y), t0, width, 0, features, panel, tokens, Mode::Add);
-    S* tile = tile_ + slot * tokens * tokens;
-    for (Index f = 0; f < features; f += tokens) {
-      const Index rows = std::min(tokens, features - f), next = std::min(tokens, features - f - rows);
-      kernel::Ahead<kernel::Access::Write> ahead;
-      if (Y.dtype == lowrank::detail::DtypeOf<S>::value && next > 0) ahead = {Y.template at<S>(f + rows, t0), next, width, Y.col_stride};
-      K::transpose(width, rows, panel + f * tokens, tokens, tile, tokens, ahead);
-      write_block<K>(Y, f, rows, t0, width, tile, tokens, Mode::Add);
-    }
+    // long runs of Y, few at a time
+    constexpr Index high = 4 * tokens, wide = tokens / 4;
+    S* tile = tile_ + slot * high * wide;
+    for (Index f = 0; f < features; f += high)
+      for (Index t = 0; t < width; t += wide) {
+        const Index rows = std::min(high, features - f), cols = std::min(wide, width - t);
+        K::transpose(cols, rows, panel + f * tokens + t, tokens, tile, high);
+        write_block<K>(Y, f, rows, t0 + t, cols, tile, high, Mode::Add);
+      }
   }
 
   /// The entries column by column, rows ascending: S^T dY is then a product like S X, and each sum the one of spread_row().
