@@ -106,7 +106,8 @@ class Codes {
         });
         x.store(out + at + e, count);
         for (Index line = 0; line < group * Index(sizeof(S)); line += 64) ahead.next();
-        fetch_group(g + at + e + far * runs.values), fetch_group(q + code + e + far * runs.codes), fetch_group(c + code + e + far * runs.codes);
+        fetch_group(g + at + e + far * runs.values);
+        fetch_group(q + code + e + far * runs.codes), fetch_group(c + code + e + far * runs.codes);
         one.store(block.m + e, group);
         two.store(block.v + e, group);
         most(one, two);
