@@ -181,6 +181,35 @@ TEMPLATE_TEST_CASE("A step of Adam on codes: decoded, stepped and encoded block 
   }
 }
 
+TEMPLATE_TEST_CASE("Runs apart are what each would be alone", "", CASES) {
+  using S = typename TestType::Scalar;
+  using K = typename TestType::Kernel;
+  const Index values = 272, codes = 512, runs = 3;
+  const auto scales = numbers<S>(4 * runs, 3, true);
+  for (const Index length : {Index(256), Index(72)}) {
+    auto g = numbers<S>(values * runs, 1, false), expected = g;
+    std::vector<std::int8_t> q(std::size_t(codes * runs));
+    std::vector<std::uint8_t> c(q.size());
+    for (std::size_t i = 0; i < q.size(); ++i) q[i] = std::int8_t(i * 37 % 255 - 127), c[i] = std::uint8_t(i * 91 % 256);
+    auto q_expected = q;
+    auto c_expected = c;
+    auto scaled = scales, scaled_expected = scales;
+    std::vector<std::uint16_t> m(q.size(), 0x3f80), v = m, m_expected = m, v_expected = v;
+    if (length == 256) {
+      for (Index b = 0; b < runs; ++b)
+        K::adam8(length, expected.data() + b * values, q_expected.data() + b * codes, c_expected.data() + b * codes,
+                 scaled_expected.data() + 4 * b, expected.data() + b * values, 0.9, 0.99, 1e-8, 11, 5, 64 + std::uint64_t(b * codes));
+      K::adam8(runs * length, g.data(), q.data(), c.data(), scaled.data(), g.data(), 0.9, 0.99, 1e-8, 11, 5, 64, {length, values, codes});
+      CHECK((g == expected && q == q_expected && c == c_expected && scaled == scaled_expected));
+    }
+    for (Index b = 0; b < runs; ++b)
+      K::adam_bf16(length, expected.data() + b * values, m_expected.data() + b * codes, v_expected.data() + b * codes,
+                   expected.data() + b * values, 0.9, 0.99, 1e-8, 11, 5, 64 + std::uint64_t(b * codes));
+    K::adam_bf16(runs * length, g.data(), m.data(), v.data(), g.data(), 0.9, 0.99, 1e-8, 11, 5, 64, {length, values, codes});
+    CHECK((g == expected && m == m_expected && v == v_expected));
+  }
+}
+
 TEMPLATE_TEST_CASE("A step of Adam on moments in bf16, its direction in the gradient's place", "", CASES) {
   using S = typename TestType::Scalar;
   using K = typename TestType::Kernel;

@@ -131,6 +131,33 @@ TEST_CASE("A stored V is zero only if V is, and a block of zeros is no division 
   for (int t = 0; t < 3; ++t) CHECK(compact.step(MatrixXf::Zero(3, 70)).allFinite());
 }
 
+// of rows a piece of 256 x 128 is turned at a time where blocks allow it: columns of whole blocks, or of whole draws in bf16
+TEMPLATE_TEST_CASE("Matrices in rows take the same step, to the bit, and keep the same moments", "[rule]", Adam8bit, AdamBf16) {
+  using support::Order, support::Placed;
+  const auto check = [](auto scalar, Index rows, Index cols, Order w_order, Order g_order) {
+    using T = decltype(scalar);
+    INFO(rows << " x " << cols << ", weight in " << (w_order == Order::Rows ? "rows" : "columns") << " of " << sizeof(T) << " bytes");
+    Placed<T> expected(random_matrix(rows, cols, 1), Order::Columns), w(expected.values(), w_order, 1, 3);
+    Optimizer reference(expected.view(), Identity{}, TestType{}, BackProject{.scale = 0.5});
+    Optimizer optimizer(w.view(), Identity{}, TestType{}, BackProject{.scale = 0.5});
+    for (int t = 0; t < 3; ++t) {
+      const Placed<float> there(random_matrix(rows, cols, 10 + unsigned(t)), Order::Columns), g(there.values(), g_order, 2, 1);
+      const Step step{.lr = 0.01, .grad_scale = t == 1 ? 0.5 : 1.0, .rounding = Rounding::Stochastic};
+      reference.step(expected.view(), there.view(), step);
+      optimizer.step(w.view(), g.view(), step);
+    }
+    CHECK(w.guards_intact());
+    CHECK(w.elements() == expected.elements());
+    CHECK(optimizer == reference);
+  };
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{512, 300}, {256, 129}, {520, 200}, {40, 7}, {8, 300}, {131, 140}})
+    for (const Order g : {Order::Rows, Order::Columns}) {
+      check(float(), rows, cols, Order::Rows, g);
+      check(Eigen::bfloat16(), rows, cols, Order::Rows, g);
+      check(float(), rows, cols, Order::Columns, g);
+    }
+}
+
 TEST_CASE("Surviving coordinates keep their moments, fresh ones start at zero", "[rule]") {
   const Index r = 3, k = 70;
   Buffer<std::byte> memory(1 << 22, 1);

@@ -16,6 +16,11 @@
 namespace lowrank::inline LOWRANK_ABI {
 namespace kernel {
 
+/// Entries in runs of `length`: the numbers of a run begin `values` behind those of the run before, its codes `codes`.
+struct Runs {
+  Index length = 256, values = 256, codes = 256;
+};
+
 template <int Bytes>
 class Codes {
   template <class S>
@@ -65,11 +70,11 @@ class Codes {
   }
 
   /// A step of Adam (Operations::adam) on n entries whose moments are codes, every code_block of them with two scales: those at
-  /// scales[0], scales[1], then the next. Entry 0 has number `first` among the random numbers, a multiple of 8. `ahead` is asked for a
-  /// line of 64 bytes with every 64 of out.
+  /// scales[0], scales[1], then the next. Entry 0 has number `first` among the random numbers, a multiple of 8. Runs are such blocks,
+  /// and as many blocks of codes as lie between two, as many pairs of scales. `ahead` is asked for a line of 64 bytes with every 64 of out.
   template <class S, class Ahead = Idle>
   static void adam8(Index n, const S* g, std::int8_t* q, std::uint8_t* c, S* scales, S* out, double beta1, double beta2, double epsilon,
-                    std::uint64_t seed, std::uint64_t stream, std::uint64_t first, Ahead&& ahead = {}) {
+                    std::uint64_t seed, std::uint64_t stream, std::uint64_t first, const Runs& runs = {}, Ahead&& ahead = {}) {
     struct Block {
       S m[code_block], v[code_block];
       std::uint16_t random[code_block];
@@ -77,34 +82,39 @@ class Codes {
     const Philox<Bytes> random(seed, stream);
     const typename Operations<Bytes>::template AdamStep<S> step(beta1, beta2, epsilon);
     // a block is encoded while the next one is decoded and stepped: divisions and roots leave the other units idle
-    for (Index at = 0, then = 0, now = 0; at < n + code_block; at += code_block, then = now) {
-      now = std::min(code_block, std::max(n - at, Index(0)));
-      Block& block = blocks[at / code_block % 2];
-      const Block& last = blocks[(at / code_block + 1) % 2];
-      S* scale = scales + 2 * (at / code_block);
+    const Index apart = runs.codes / code_block * 2;
+    for (Index b = 0, then = 0, now = 0; b * code_block < n + code_block; ++b, then = now) {
+      now = std::min(code_block, std::max(n - b * code_block, Index(0)));
+      Block& block = blocks[b % 2];
+      const Block& last = blocks[(b + 1) % 2];
+      const Index at = b * runs.values, code = b * runs.codes;
+      S* scale = scales + b * apart;
       // m <- b1 m + (1-b1) x of m = scale w / 127^2, w = sgn(q) q^2, and v of v = scale p / 255^4, p = c^4: one factor for each
       const auto b1 = number<S>(now > 0 ? double(S(beta1)) * double(scale[0]) / square_127 : 0);
       const auto b2 = number<S>(now > 0 ? double(S(beta2)) * double(scale[1]) / fourth_255 : 0);
-      const Encode8<S> encode(then > 0 ? scale[-2] : S(0), then > 0 ? scale[-1] : S(0));
+      const Encode8<S> encode(then > 0 ? scale[-apart] : S(0), then > 0 ? scale[1 - apart] : S(0));
       Largest<S> most;
       const auto forward = [&](Index e, Index count) LOWRANK_LAMBDA_INLINE {
-        Registers<S> one = numbers<S>(q + at + e, count), two = numbers<S>(c + at + e, count), x = Registers<S>::load(g + at + e, count);
+        Registers<S> one = numbers<S>(q + code + e, count), two = numbers<S>(c + code + e, count), x = Registers<S>::load(g + at + e, count);
+        auto words = random.begin(first + std::uint64_t(code + e));
         each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
           one[t] = b1 * (one[t] * abs(one[t]));
           two[t] = two[t] * two[t];
           two[t] = b2 * (two[t] * two[t]);
           x[t] = step.add(x[t], one[t], two[t]);
+          random.rounds(words, 10 * t / Registers<S>::count, 10 * (t + 1) / Registers<S>::count);
         });
         x.store(out + at + e, count);
         for (Index line = 0; line < group * Index(sizeof(S)); line += 64) ahead.next();
-        fetch_group(g + at + e), fetch_group(q + at + e), fetch_group(c + at + e);
+        fetch_group(g + at + e + far * runs.values);
+        fetch_group(q + code + e + far * runs.codes), fetch_group(c + code + e + far * runs.codes);
         one.store(block.m + e, group);
         two.store(block.v + e, group);
         most(one, two);
-        random.draw(first + std::uint64_t(at + e), block.random + e);
+        random.finish(words, block.random + e);
       };
       const auto finish = [&](Index e, Index count) LOWRANK_LAMBDA_INLINE {
-        const Index begin = at - code_block + e;
+        const Index begin = code - runs.codes + e;
         encode(Registers<S>::load(last.m + e, group), Registers<S>::load(last.v + e, group), last.random + e, count, q + begin, c + begin);
       };
       for (Index e = 0; e < code_block; e += group) {
@@ -135,21 +145,32 @@ class Codes {
   /// A step of Adam on n entries with moments in bf16, entry 0 having number `first`, a multiple of 8: V is rounded by turned numbers.
   template <class S, class Ahead = Idle>
   static void adam_bf16(Index n, const S* g, std::uint16_t* m, std::uint16_t* v, S* out, double beta1, double beta2, double epsilon,
-                        std::uint64_t seed, std::uint64_t stream, std::uint64_t first, Ahead&& ahead = {}) {
+                        std::uint64_t seed, std::uint64_t stream, std::uint64_t first, const Runs& runs = {}, Ahead&& ahead = {}) {
     std::uint16_t halves[2][group];
     const Philox<Bytes> random(seed, stream);
     const typename Operations<Bytes>::template AdamStep<S> step(beta1, beta2, epsilon);
     random.draw(first, halves[0]);
-    groups(n, [&](Index e, Index count) LOWRANK_LAMBDA_INLINE {
-      random.draw(first + std::uint64_t(e + group), halves[(e / group + 1) % 2]);  // the next ones: a long chain beside the divisions
-      Registers<S> one = from_bf16<S>(m + e, count), two = from_bf16<S>(v + e, count), x = Registers<S>::load(g + e, count);
-      each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { x[t] = step(x[t], one[t], two[t]); });
-      x.store(out + e, count);
-      for (Index line = 0; line < group * Index(sizeof(S)); line += 64) ahead.next();
-      fetch_group(g + e), fetch_group(m + e), fetch_group(v + e);
-      to_bf16(one, halves[e / group % 2], false, count, m + e);
-      to_bf16(two, halves[e / group % 2], true, count, v + e);
-    });
+    Index turn = 0;
+    for (Index left = n; left > 0; left -= runs.length, first += std::uint64_t(runs.codes)) {
+      const Index here = std::min(runs.length, left);
+      groups(here, [&](Index e, Index count) LOWRANK_LAMBDA_INLINE {
+        // the next ones: a long chain beside the divisions
+        auto words = random.begin(first + std::uint64_t(e + group < here ? e + group : runs.codes));
+        Registers<S> one = from_bf16<S>(m + e, count), two = from_bf16<S>(v + e, count), x = Registers<S>::load(g + e, count);
+        each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
+          x[t] = step(x[t], one[t], two[t]);
+          random.rounds(words, 10 * t / Registers<S>::count, 10 * (t + 1) / Registers<S>::count);
+        });
+        random.finish(words, halves[1 - turn]);
+        x.store(out + e, count);
+        for (Index line = 0; line < group * Index(sizeof(S)); line += 64) ahead.next();
+        fetch_group(g + e + far * runs.values), fetch_group(m + e + far * runs.codes), fetch_group(v + e + far * runs.codes);
+        to_bf16(one, halves[turn], false, count, m + e);
+        to_bf16(two, halves[turn], true, count, v + e);
+        turn = 1 - turn;
+      });
+      g += runs.values, out += runs.values, m += runs.codes, v += runs.codes;
+    }
   }
 
  private:
@@ -190,11 +211,11 @@ class Codes {
     if (e < n) f(e, n - e);
   }
 
-  /// What is read is asked for so many entries before: hardware looks ahead within a page only.
-  static constexpr Index far = 1024;
+  /// What is read is asked for so many runs before: hardware looks ahead within a page only.
+  static constexpr Index far = 4;
   template <class T>
   static LOWRANK_INLINE void fetch_group(const T* p) {
-    for (Index i = 0; i < group; i += 64 / Index(sizeof(T))) __builtin_prefetch(p + far + i);
+    for (Index i = 0; i < group; i += 64 / Index(sizeof(T))) __builtin_prefetch(p + i);
   }
   static constexpr double square_127 = 127.0 * 127.0, fourth_255 = 255.0 * 255.0 * 255.0 * 255.0;
   template <class S>
@@ -231,28 +252,34 @@ class Codes {
     Encode8(S scale_m, S scale_v) : one(inverse(scale_m)), two(inverse(scale_v)) {}
     LOWRANK_INLINE void operator()(const Registers<S>& m, const Registers<S>& v, const std::uint16_t* random, Index count, std::int8_t* q,
                                    std::uint8_t* c) const {
-      // c = the number of b >= 0 with b^4 + u ((b + 1)^4 - b^4) < y = 255^4 v / scale, u in [0, 1), y taken for 1 below that. The fourth
-      // root of y, less u, is 0 to 0.21 above the b where both sides are equal: to nearest it is c or c - 1, which the difference there tells.
-      // (b + 1)^4 - b^4 = 4 h^3 + h, h = b + 1/2. min(b^4, y) for b^4: see above.
-      constexpr S top = S(fourth_255), last = top * (1 - std::numeric_limits<S>::epsilon() / 2);
-      Registers<S> u = numbers<S>(random, group), y, b, beyond, root;
-      each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { y[t] = min(max((v[t] * two) * number<S>(top), number<S>(1)), number<S>(last)); });
+      // c = the number of b >= 0 with b^4 + u ((b + 1)^4 - b^4) < y = 255^4 v / scale, u in [0, 1), y taken for 1 below that, and 0 for
+      // v = 0, which gives c = 0. The fourth root of y, less u, is 0 to 0.21 above the b where both sides are equal: to nearest it is c or
+      // c - 1, which the difference there tells. (b + 1)^4 - b^4 = 4 h^3 + h, h = b + 1/2. min(b^4, y) for b^4: see above. u = raw / 2^16.
+      constexpr S top = S(fourth_255), last = top * (1 - std::numeric_limits<S>::epsilon() / 2), unit = S(1) / 65536;
+      const Registers<S> raw = numbers<S>(random, group);
+      Registers<S> y, b, beyond, root;
+      Whole<S> below[Registers<S>::count];
+      each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
+        const Register<S> scaled = min((v[t] * two) * number<S>(top), number<S>(last));
+        y[t].v = v[t].v > S(0) ? max(scaled, number<S>(1)).v : number<S>(0).v;
+      });
       each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { root[t] = sqrt(abs(m[t]) * one); });
       each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
-        u[t] = u[t] * number<S>(1.0 / 65536);
-        b[t] = nearest(near_fourth_root(y[t]) - u[t]);
+        below[t] = nearest_int(fma(raw[t], number<S>(-unit), near_fourth_root(y[t])));
+        b[t].v = __builtin_convertvector(below[t], typename Register<S>::Raw);
       });
       each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
         const Register<S> square = b[t] * b[t];
         beyond[t] = y[t] - min(square * square, y[t]);
       });
       // q = [127 sqrt(|m| / scale)]
-      store_codes<S>(each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { root[t] = with_sign_of(root[t] * number<S>(127), m[t]); }, root), q, count);
-      each<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
-        const Register<S> h = b[t] + number<S>(0.5), step = h * ((h * h) * number<S>(4) + number<S>(1));
-        b[t].v = (u[t] * step).v < beyond[t].v ? (b[t] + number<S>(1)).v : b[t].v;
-      });
-      store_codes<S>(each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { b[t].v = v[t].v > S(0) ? b[t].v : number<S>(0).v; }, b), c, count);
+      each<S>([&](Index t) LOWRANK_LAMBDA_INLINE { root[t] = with_sign_of(root[t] * number<S>(127), m[t]); });
+      store_codes<S>([&](Index t) LOWRANK_LAMBDA_INLINE { return nearest_int(root[t]); }, q, count);
+      store_codes<S>([&](Index t) LOWRANK_LAMBDA_INLINE {
+        const Register<S> h = b[t] + number<S>(0.5), step = h * fma(h * h, number<S>(4 * unit), number<S>(unit));
+        const auto more = (raw[t] * step).v < beyond[t].v;
+        return below[t] - __builtin_convertvector(more, Whole<S>);
+      }, c, count);
     }
 
    private:
@@ -310,12 +337,12 @@ class Codes {
     });
     return x;
   }
-  /// Rounded to whole numbers.
-  template <class S, class T>
-  static LOWRANK_INLINE void store_codes(const Registers<S>& x, T* p, Index n) {
+  /// The whole numbers x(t) of register t.
+  template <class S, class T, class F>
+  static LOWRANK_INLINE void store_codes(const F& x, T* p, Index n) {
     T room[group], *to = n == group ? p : room;
     for (Index t = 0; t < Registers<S>::count; t += 4) {
-      const Whole<S> whole[4] = {nearest_int(x[t]), nearest_int(x[t + 1]), nearest_int(x[t + 2]), nearest_int(x[t + 3])};
+      const Whole<S> whole[4] = {x(t), x(t + 1), x(t + 2), x(t + 3)};
       store_narrow<T, Register<S>::lanes>(whole, to + t * Register<S>::lanes);
     }
     if (n < group) std::memcpy(p, room, std::size_t(n));

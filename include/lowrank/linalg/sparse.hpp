@@ -121,7 +121,7 @@ class SparseProduct {
       S* y = Y_ + slot * m_ * tokens;
       gather(X, n_, t0, width, x, tokens);
       support.with_columns([&](const auto* columns) {
-        for (Index i = 0; i < m_; ++i) multiply_row<tokens>(support.begin(i), support.end(i), values, columns, x, y + i * tokens);
+        for (Index i = 0; i < m_; ++i) multiply_row(support.begin(i), support.end(i), values, columns, x, y + i * tokens);
       });
       scatter(y, m_, t0, width, Y, slot);
     });
@@ -131,23 +131,23 @@ class SparseProduct {
   void transposed(const Support& support, const S* values, Index N, const Factor<S, K>& X, const Factor<S, K>& dY,
                   const Memory<void>& dX, S* dv) const {
     const Index panels = (N + tokens - 1) / tokens, groups = (panels + summed - 1) / summed;
-    const bool sorted = groups > 1;  // takes as long as it saves in two panels, by one thread
+    const bool sorted = panels > 2 * threads_;  // one thread does it, for as long as it saves in two panels
     if (dX.data != nullptr && sorted) sort(support, values);
     const auto width = [&](Index panel) { return std::min(tokens, N - panel * tokens); };
     const auto turn = [&](Index panel, Index group) {
       const Index at = panel % summed * tokens;
       if (dv != nullptr) gather(X, n_, panel * tokens, width(panel), X_ + group * n_ * row + at, row);
-      gather(dY, m_, panel * tokens, width(panel), Y_ + group * m_ * row + at, row);
+      gather(dY, m_, panel * tokens, width(panel), Y_ + (group * summed + panel % summed) * m_ * tokens, tokens);
     };
     const auto spread = [&](Index panel, Index group, int slot) {
       S* out = dX_ + slot * n_ * tokens;
-      const S* from = Y_ + group * m_ * row + panel % summed * tokens;
+      const S* from = Y_ + (group * summed + panel % summed) * m_ * tokens;
       if (sorted) {
-        for (Index j = 0; j < n_; ++j) multiply_row<row>(starts_[j], starts_[j + 1], sorted_, rows_, from, out + j * tokens);
+        for (Index j = 0; j < n_; ++j) multiply_row(starts_[j], starts_[j + 1], sorted_, rows_, from, out + j * tokens);
       } else {
         std::fill_n(out, n_ * tokens, S(0));
         support.with_columns([&](const auto* columns) {
-          for (Index i = 0; i < m_; ++i) spread_row(support.begin(i), support.end(i), values, columns, from + i * row, out);
+          for (Index i = 0; i < m_; ++i) spread_row(support.begin(i), support.end(i), values, columns, from + i * tokens, out);
         });
       }
       scatter(out, n_, panel * tokens, width(panel), dX, slot);
@@ -192,12 +192,15 @@ class SparseProduct {
   /// Y(f, t0 + t) += panel[f * 64 + t].
   void scatter(const S* panel, Index features, Index t0, Index width, const Memory<void>& Y, int slot) const {
     if (Y.row_stride != 1) return write_block<K>(linalg::transposed(Y), t0, width, 0, features, panel, tokens, Mode::Add);
-    S* tile = tile_ + slot * tokens * tokens;
-    for (Index f = 0; f < features; f += tokens) {
-      const Index rows = std::min(tokens, features - f);
-      K::transpose(width, rows, panel + f * tokens, tokens, tile, tokens);
-      write_block<K>(Y, f, rows, t0, width, tile, tokens, Mode::Add);
-    }
+    // long runs of Y, few at a time
+    constexpr Index high = 4 * tokens, wide = tokens / 4;
+    S* tile = tile_ + slot * high * wide;
+    for (Index f = 0; f < features; f += high)
+      for (Index t = 0; t < width; t += wide) {
+        const Index rows = std::min(high, features - f), cols = std::min(wide, width - t);
+        K::transpose(cols, rows, panel + f * tokens + t, tokens, tile, high);
+        write_block<K>(Y, f, rows, t0 + t, cols, tile, high, Mode::Add);
+      }
   }
 
   /// The entries column by column, rows ascending: S^T dY is then a product like S X, and each sum the one of spread_row().
@@ -217,15 +220,15 @@ class SparseProduct {
     });
   }
 
-  /// y <- sum_k v_k x_(j_k), x_j at x + j ld
-  template <Index ld, class C>
+  /// y <- sum_k v_k x_(j_k)
+  template <class C>
   LOWRANK_NOINLINE static void multiply_row(Index begin, Index end, const S* values, const C* columns, const S* x, S* y) {
     for (Index t = 0; t < tokens; t += chunk) {
       V sum[chunk / V::lanes];
       for (auto& s : sum) s = V::zero();
       for (Index k = begin; k < end; ++k) {
         const V v = V::all(values[k]);
-        const S* from = x + Index(columns[k]) * ld + t;
+        const S* from = x + Index(columns[k]) * tokens + t;
         for (Index l = 0; l < chunk / V::lanes; ++l) sum[l] = fma(v, V::load(from + l * V::lanes), sum[l]);
       }
       for (Index l = 0; l < chunk / V::lanes; ++l) sum[l].store(y + t + l * V::lanes);
@@ -260,20 +263,20 @@ class SparseProduct {
           Index last = begin;
           if (j0 + wide >= n_) last = support.end(i);
           else while (last < support.end(i) && Index(columns[last]) < j0 + wide) ++last;
-          sample_row(begin, last, columns, panels, X, Y + i * row, dv);
+          sample_row(begin, last, columns, panels, X, Y + i * tokens, m_ * tokens, dv);
           reached[i] = std::int32_t(last);
         }
     });
   }
   /// The row of dY stays in registers where they are wide: 1.4 times the speed of reading it for each entry.
   template <class C>
-  LOWRANK_NOINLINE static void sample_row(Index begin, Index end, const C* columns, Index panels, const S* X, const S* y, S* dv) {
+  LOWRANK_NOINLINE static void sample_row(Index begin, Index end, const C* columns, Index panels, const S* X, const S* y, Index apart, S* dv) {
     constexpr Index parts = chunk / V::lanes;
     if constexpr (chunk == tokens) {
       if (panels == summed) {
         V held[summed][parts];
         for (Index q = 0; q < summed; ++q)
-          for (Index l = 0; l < parts; ++l) held[q][l] = V::load(y + q * tokens + l * V::lanes);
+          for (Index l = 0; l < parts; ++l) held[q][l] = V::load(y + q * apart + l * V::lanes);
         for (Index k = begin; k < end; ++k) {
           const S* x = X + Index(columns[k]) * row;
           V sum[parts];
@@ -289,8 +292,10 @@ class SparseProduct {
       const S* x = X + Index(columns[k]) * row;
       V sum[parts];
       for (auto& s : sum) s = V::zero();
-      for (Index t = 0; t < panels * tokens; t += chunk)
-        for (Index l = 0; l < parts; ++l) sum[l] = fma(V::load(x + t + l * V::lanes), V::load(y + t + l * V::lanes), sum[l]);
+      for (Index q = 0; q < panels; ++q)
+        for (Index t = 0; t < tokens; t += chunk)
+          for (Index l = 0; l < parts; ++l)
+            sum[l] = fma(V::load(x + q * tokens + t + l * V::lanes), V::load(y + q * apart + t + l * V::lanes), sum[l]);
       dv[k] += S(total_of(sum));
     }
   }

@@ -218,6 +218,10 @@ class Engine {
           writer_.write_block(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
       });
     } else if constexpr (TileRule<Rule>) {
+      if (Rule::splits(d_) && !(a_.gradient.row_stride == 1 && writer_.by_columns())) {
+        step_pieces();
+        return report;
+      }
       // a few columns at a time stay in the caches; of a gradient in rows they would be read number by number
       const Index at_once = a_.gradient.row_stride == 1 ? Rule::columns_at_once(d_) : tile;
       for_tiles([&](Index, Index begin, Index width, int slot) {
@@ -228,7 +232,7 @@ class Engine {
           const bool plain = there.data != nullptr && there.row_stride == 1 && (there.col_stride == d_ || w == 1);
           if (!plain) a_.load_gradient(0, d_, j0, w, N, d_);
           const S* R = plain ? there.data : N;
-          rule_.direction(R, d_, N, d_, 0, d_, j0, w, writer_.ahead(j0, w));
+          rule_.direction(R, d_, N, d_, 0, d_, j0, w, writer_.ahead(0, d_, j0, w));
           lift_.coefficients(d_, w, N, N, nullptr);
           for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows)
             writer_.write_block(i0, std::min(linalg::block_rows, d_ - i0), j0, w, N + i0, d_, p_.team[slot].stage);
@@ -245,6 +249,35 @@ class Engine {
       });
     }
     return report;
+  }
+
+  /// Where G or W lies in rows: 256 x 128 numbers at a time are turned, which stay in the second cache level while the next ones are fetched.
+  /// Pieces side by side follow each other, since each row is another page.
+  void step_pieces() {
+    constexpr Index high = linalg::block_rows, wide = 128;
+    const Index down = (d_ + high - 1) / high, pieces = (k_ + wide - 1) / wide, ld = std::min(high, d_) + linalg::stage_padding;
+    const Index at_once = std::clamp<Index>(pieces * down / (4 * p_.team.threads()), 1, 8), across = (pieces + at_once - 1) / at_once;
+    for_each(down * across, p_.team.threads(), [&](Index b, int slot) {
+      const Index i0 = b % down * high, m = std::min(high, d_ - i0), begin = b / down * at_once * wide;
+      S* N = p_.team[slot].stage;
+      for (Index j0 = begin; j0 < std::min(k_, begin + at_once * wide); j0 += wide) {
+        const Index w = std::min(wide, k_ - j0);
+        a_.load_gradient(i0, m, j0, w, N, ld);
+        const Index after = j0 + wide;
+        kernel::Both<kernel::Ahead<kernel::Access::Write>, kernel::Ahead<kernel::Access::Read>> ahead{writer_.ahead(i0, m, j0, w), {}};
+        if (after < k_) ahead.second = gradient_ahead(i0, m, after, std::min(wide, k_ - after));
+        rule_.direction(N, ld, N, ld, i0, m, j0, w, ahead);
+        for (Index j = 0; j < w; ++j) lift_.coefficients(m, 1, N + j * ld, N + j * ld, nullptr);
+        writer_.write_block(i0, m, j0, w, N, ld, p_.team[slot].rows);
+      }
+    });
+  }
+
+  kernel::Ahead<kernel::Access::Read> gradient_ahead(Index i0, Index m, Index j0, Index n) const {
+    const auto there = a_.gradient_in_place(i0, j0);
+    if (there.data == nullptr) return {};
+    if (there.row_stride != 1) return {there.data, n, m, there.row_stride};
+    return {there.data, m, n, there.col_stride};
   }
 
   // -- shared -----------------------------------------------------------------------------------------------------------

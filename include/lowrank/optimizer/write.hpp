@@ -23,10 +23,14 @@ void write_block(const linalg::Memory<void>& w, const linalg::RoundingKey& key, 
     return;
   }
   if (w.dtype == DtypeOf<S>::value && w.col_stride == 1) {
-    // the rows of W, pages apart, are fetched while U is turned
-    K::transpose(m, n, U, ld, block, n, kernel::Ahead<kernel::Access::Write>(w.template at<S>(i0, j0), n, m, w.row_stride));
-    for (Index i = 0; i < m; ++i)
-      K::update(n, w.template at<S>(i0 + i, j0), block + i * n, move, decay.before, decay.after);
+    // a few rows at a time, which the first cache level holds while they are turned and used; the next ones of W, pages apart, are fetched
+    constexpr Index strip = K::template lanes<S>;
+    for (Index i = 0; i < m; i += strip) {
+      const Index rows = std::min(strip, m - i), next = std::clamp<Index>(m - i - strip, 0, strip);
+      K::transpose(rows, n, U + i, ld, block, n, kernel::Ahead<kernel::Access::Write>(w.template at<S>(i0 + i + strip, j0), n, next, w.row_stride));
+      for (Index q = 0; q < rows; ++q)
+        K::update(n, w.template at<S>(i0 + i + q, j0), block + q * n, move, decay.before, decay.after);
+    }
     return;
   }
   linalg::load_block<K>(w, i0, m, j0, n, block, m);
@@ -129,10 +133,12 @@ class WeightWriter {
     return true;
   }
 
-  /// Fetches the columns [j0, j0 + w) of W where they lie in the computing scalar, and nothing otherwise.
-  kernel::Ahead<kernel::Access::Write> ahead(Index j0, Index w) const {
-    if (w_.dtype != DtypeOf<S>::value || w_.row_stride != 1) return {};
-    return {w_.template at<S>(0, j0), d_, w, w_.col_stride};
+  bool by_columns() const { return w_.row_stride == 1; }
+  /// Fetches a block of W where it lies in the computing scalar, and nothing otherwise.
+  kernel::Ahead<kernel::Access::Write> ahead(Index i0, Index m, Index j0, Index n) const {
+    if (w_.dtype != DtypeOf<S>::value) return {};
+    if (w_.row_stride != 1) return {w_.template at<S>(i0, j0), n, m, w_.row_stride};
+    return {w_.template at<S>(i0, j0), m, n, w_.col_stride};
   }
   /// W(i0.., j0..) moved by a block of U that is already made; `room` for m x n.
   void write_block(Index i0, Index m, Index j0, Index n, const S* U, Index ld, S* room) {

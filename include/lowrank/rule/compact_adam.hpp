@@ -36,11 +36,15 @@ class Int8Moments {
   Index rows() const { return first_.rows(); }
   Index cols() const { return first_.cols(); }
 
-  /// A step of Adam on n entries from entry e on, which begin the b-th block of tile t.
+  /// Whether the pieces of columns of r that begin at multiples of moment_block have blocks of their own.
+  static bool splits(Index r) { return r % moment_block == 0; }
+
+  /// A step of Adam on n entries in runs, from entry e on, which begins the b-th block of tile t.
   template <class Ahead>
-  void step(Index t, Index b, Index e, Index n, const S* g, S* out, const auto& options, double eps, std::uint64_t stream, Ahead& ahead) {
+  void step(Index t, Index b, Index e, Index n, const kernel::Runs& runs, const S* g, S* out, const auto& options, double eps,
+            std::uint64_t stream, Ahead& ahead) {
     K::adam8(n, g, first_.data() + e, second_.data() + e, &scales_(2 * b, t), out, options.beta1, options.beta2, eps, options.seed, stream,
-             std::uint64_t(e), ahead);
+             std::uint64_t(e), runs, ahead);
   }
   /// n <= 256 entries from entry e, the b-th block of tile t.
   void load(Index t, Index b, Index e, Index n, S* m, S* v) const {
@@ -87,9 +91,13 @@ class Bf16Moments {
   Index rows() const { return first_.rows(); }
   Index cols() const { return first_.cols(); }
 
+  static bool splits(Index r) { return r % 8 == 0; }  // numbers of a draw
+
   template <class Ahead>
-  void step(Index, Index, Index e, Index n, const S* g, S* out, const auto& options, double eps, std::uint64_t stream, Ahead& ahead) {
-    K::adam_bf16(n, g, bits(first_) + e, bits(second_) + e, out, options.beta1, options.beta2, eps, options.seed, stream, std::uint64_t(e), ahead);
+  void step(Index, Index, Index e, Index n, const kernel::Runs& runs, const S* g, S* out, const auto& options, double eps,
+            std::uint64_t stream, Ahead& ahead) {
+    K::adam_bf16(n, g, bits(first_) + e, bits(second_) + e, out, options.beta1, options.beta2, eps, options.seed, stream, std::uint64_t(e), runs,
+                 ahead);
   }
   void load(Index, Index, Index e, Index n, S* m, S* v) const {
     K::decode_bf16(n, bits(first_) + e, m);
@@ -150,16 +158,22 @@ class CompactAdam {
     return std::min(linalg::tile_columns, std::max<Index>(1, 4096 / (least * r)) * least);
   }
 
-  /// Whole columns, contiguous: ldr = ldn = m = r, i0 = 0, j0 a multiple of columns_at_once(r) within a tile of 64. `ahead` is
-  /// asked once for every 64 bytes of N.
+  /// Whether rows [i0, i0 + 256) can be handled alone, i0 a multiple of 256.
+  static bool splits(Index r) { return Moments::splits(r); }
+
+  /// Whole columns, contiguous: ldr = ldn = m = r, i0 = 0, j0 a multiple of columns_at_once(r) within a tile of 64. Where r splits, also
+  /// rows [i0, i0 + m), no more than 256, of columns from anywhere on, ldr = ldn. `ahead` is asked once for every 64 bytes of N.
   template <class Ahead = kernel::Idle>
-  void direction(const S* R, Index, S* N, Index, Index, Index r, Index j0, Index w, Ahead ahead = {}) {
+  void direction(const S* R, Index ldr, S* N, Index, Index i0, Index m, Index j0, Index w, Ahead ahead = {}) {
     const bool after = options_.epsilon == Epsilon::AfterCorrection;
     const double eps = options_.eps * (after ? std::sqrt(correction(options_.beta2)) : 1.0);
+    const Index r = moments_.rows();
+    const kernel::Runs runs = ldr == r ? kernel::Runs{} : kernel::Runs{m, ldr, r};
     for (Index c = 0, columns = 0; c < w; c += columns) {
       const Index t = (j0 + c) / linalg::tile_columns, first = (j0 + c) % linalg::tile_columns;
       columns = std::min(linalg::tile_columns - first, w - c);
-      moments_.step(t, first * r / moment_block, (j0 + c) * r, columns * r, R + c * r, N + c * r, options_, eps, 2 * steps_, ahead);
+      moments_.step(t, (first * r + i0) / moment_block, (j0 + c) * r + i0, columns * m, runs, R + c * ldr, N + c * ldr, options_, eps,
+                    2 * steps_, ahead);
     }
   }
 
