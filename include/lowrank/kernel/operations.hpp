@@ -273,15 +273,19 @@ struct Operations {
       store(sum + j, fma(value, value, load(sum + j, part)), part);
     });
   }
+  /// Of `partials` sums a column, those of lanes beyond are 0.
   template <class S>
-  static void fold_squares(Index n, const S* sums, Index ld, double* squares) {
+  static void fold_squares(Index n, const S* sums, Index ld, double* squares, Index partials = 2 * lanes<S>) {
     constexpr Index L = lanes<S>, wide = 32;
-    for (Index j0 = 0; j0 < n; j0 += wide) {
+    for (Index j0 = 0; j0 < n; j0 += wide, sums += wide) {
       const Index w = std::min(wide, n - j0);
-      double total[wide] = {};
-      for (Index l = 0; l < L; ++l)
-        for (Index j = 0; j < w; ++j) total[j] += double(sums[l * ld + j0 + j] + sums[(l + L) * ld + j0 + j]);
-      for (Index j = 0; j < w; ++j) squares[j0 + j] += total[j];
+      double x[L][wide] = {};
+      for (Index l = 0; l < std::min(L, partials); ++l)
+        for (Index j = 0; j < w; ++j) x[l][j] = double(l + L < partials ? sums[l * ld + j] + sums[(l + L) * ld + j] : sums[l * ld + j]);
+      for (Index half = L / 2; half > 0; half /= 2)
+        for (Index l = 0; l < half; ++l)
+          for (Index j = 0; j < w; ++j) x[l][j] += x[l + half][j];
+      for (Index j = 0; j < w; ++j) squares[j0 + j] += x[0][j];
     }
   }
   /// squares[j] += sum_squares(m, column j, scale) of a matrix in rows, X(i, j) at x[i * stride + j], m <= 256, to the bit.
@@ -459,12 +463,9 @@ struct Operations {
         acc[t] = fma(v, v, acc[t]);
       }
     }
-    S both[tile_cols * L];
-    for (Index t = 0; t < tile_cols; ++t) (acc[t] + acc[t + tile_cols]).store(both + t * L);
-    double total[tile_cols] = {};
-    for (Index l = 0; l < L; ++l)
-      for (Index q = 0; q < tile_cols; ++q) total[q] += double(both[l * tile_cols + q]);
-    for (Index q = 0; q < tile_cols; ++q) squares[q] += total[q];
+    S sums[count * L];
+    for (Index t = 0; t < count; ++t) acc[t].store(sums + t * L);
+    fold_squares(tile_cols, sums, tile_cols, squares);
   }
 
   /// to[j] = from[j] for j in [begin, end). Gives the end.
@@ -505,8 +506,7 @@ struct Operations {
       for (; i + 2 * lanes<S> <= end; i += 2 * lanes<S>)
         for (Index u = 0; u < 2; ++u) acc[u] = f(V<S>::load(x + i + u * lanes<S>), acc[u]);
       for (; i < end; i += lanes<S>) acc[0] = f(V<S>::load(x + i, std::min(lanes<S>, end - i)), acc[0]);
-      const V<S> both = acc[0] + acc[1];
-      for (Index l = 0; l < lanes<S>; ++l) total += double(both.v[l]);
+      total += sum_lanes(acc[0] + acc[1]);
     }
     return total;
   }

@@ -207,6 +207,17 @@ LOWRANK_INLINE Vec<S, Bytes> sign(Vec<S, Bytes> a) {
   return {a.v > zero ? one : (a.v < zero ? -one : zero)};
 }
 
+/// All lanes added in double, the upper half to the lower one until one is left.
+template <class S, int Bytes>
+LOWRANK_INLINE double sum_lanes(Vec<S, Bytes> a) {
+  constexpr Index n = Vec<S, Bytes>::lanes;
+  double x[n];
+  for (Index l = 0; l < n; ++l) x[l] = double(a.v[l]);
+  for (Index half = n / 2; half > 0; half /= 2)
+    for (Index l = 0; l < half; ++l) x[l] += x[l + half];
+  return x[0];
+}
+
 namespace detail {
 template <class S, int Bytes, std::size_t... I>
 LOWRANK_INLINE void interleave(const Vec<S, Bytes>& a, const Vec<S, Bytes>& b, Vec<S, Bytes>& low, Vec<S, Bytes>& high,

@@ -26,6 +26,7 @@ class NarrowProjection {
   static void rows(Index d, Index w, const S* a, Index lda, const S* basis, double scale, S* R, double* energy, S* room) {
     const Index wide = padded<K, S>(w);
     S* squares = room + r * wide;
+    if (energy != nullptr) std::fill_n(energy, w, 0.0);
     for (Index k0 = 0; k0 < d; k0 += block_depth) {
       const Index depth = std::min(block_depth, d - k0), even = depth / pair * pair;
       const Index partials = even > 0 ? pair : std::min(depth, L);
@@ -45,14 +46,7 @@ class NarrowProjection {
       for (; p < depth; ++p) add(std::integral_constant<int, 1>{}, p);
       for (Index j = 0; j < w; ++j)
         for (Index i = 0; i < r; ++i) R[i + j * r] = k0 > 0 ? R[i + j * r] + room[i * wide + j] : room[i * wide + j];
-      if (energy == nullptr) continue;
-      for (Index j0 = 0; j0 < w; j0 += tile_columns) {
-        const Index n = std::min(tile_columns, w - j0);
-        double total[tile_columns] = {};
-        for (Index l = 0; l < std::min(L, partials); ++l)
-          for (Index j = 0; j < n; ++j) total[j] += double(squares[l * wide + j0 + j] + (l + L < partials ? squares[(l + L) * wide + j0 + j] : S(0)));
-        for (Index j = 0; j < n; ++j) energy[j0 + j] = (k0 > 0 ? energy[j0 + j] : 0) + total[j];
-      }
+      if (energy != nullptr) K::fold_squares(w, squares, wide, energy, partials);
     }
   }
 
@@ -124,9 +118,7 @@ class NarrowProjection {
       for (Index j = 0; j < n; ++j)
         for (Index i = 0; i < r; ++i) R[i + j * r] = k0 > 0 ? R[i + j * r] + sums[i * L + j] : sums[i * L + j];
       for (Index j = 0; j < n && energy != nullptr; ++j) {
-        const V both = squares[0][j] + squares[1][j];
-        double total = 0;
-        for (Index l = 0; l < L; ++l) total += double(both.v[l]);
+        const double total = sum_lanes(squares[0][j] + squares[1][j]);
         energy[j] = (k0 > 0 ? energy[j] : 0) + total;
       }
     }
