@@ -1,6 +1,7 @@
-# With nvcc, for sm_80 and sm_90 and every warning an error: HEADER compiles alone, or the program in FOLDER, or of the one file SOURCE
-# (with LIBRARIES, separated by commas), compiles, links and runs. With PRETRAIN, the program of that name, it is the one that has its
-# optimizers on a GPU: it begins a run that PRETRAIN ends. With TOOL, one of compute-sanitizer's, the program in WORK runs under it.
+# With nvcc and every warning an error: HEADER compiles alone, for sm_90. What follows, for sm_80 as well: without FOLDER or SOURCE, all
+# headers compile together; else the program in FOLDER, or of the one file SOURCE (with LIBRARIES, separated by commas), compiles, links
+# and runs. With PRETRAIN, the program of that name, it is the one that has its optimizers on a GPU: it begins a run that PRETRAIN ends.
+# With TOOL, one of compute-sanitizer's, the program in WORK runs under it.
 # Without nvcc, and where the program ends with 77 because there is no device, the last word is "skipped".
 cmake_minimum_required(VERSION 3.25)
 include(${CHECKS})
@@ -9,7 +10,11 @@ if(NOT NVCC)
   message("skipped: no nvcc")
   return()
 endif()
-set(compile ${NVCC} -std=c++20 -ccbin ${CXX} -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -O1
+set(architectures -gencode arch=compute_90,code=sm_90)
+if(NOT HEADER)
+  list(PREPEND architectures -gencode arch=compute_80,code=sm_80)
+endif()
+set(compile ${NVCC} -std=c++20 -ccbin ${CXX} ${architectures} -O1
     -I${ROOT}/include -I${ROOT}/tests -I${ROOT} -Xcompiler -Wall,-Wextra,-Wshadow,-Werror -Wreorder --Werror all-warnings)
 if(LIBRARIES)  # whose types have their flags in their names
   string(REPLACE "," ";" LIBRARIES "${LIBRARIES}")
@@ -41,13 +46,19 @@ if(TOOL)  # the device's own checkers, on the program that an earlier check link
   return()
 endif()
 
-if(HEADER)
+if(NOT FOLDER AND NOT SOURCE)
+  set(headers ${HEADER})
+  if(NOT HEADER)
+    file(GLOB_RECURSE headers RELATIVE ${ROOT}/include ${ROOT}/include/lowrank/*.cuh)
+  endif()
   file(MAKE_DIRECTORY ${WORK})
-  string(MD5 name ${HEADER})
-  file(WRITE ${WORK}/${name}.cu "#include <${HEADER}>\n")
+  string(MD5 name "${headers}")
+  list(TRANSFORM headers REPLACE "(.+)" "#include <\\1>\n" OUTPUT_VARIABLE includes)
+  list(JOIN includes "" includes)
+  file(WRITE ${WORK}/${name}.cu "${includes}")
   run(${compile} -c ${WORK}/${name}.cu -o ${WORK}/${name}.o)
   if(result)
-    message(FATAL_ERROR "${HEADER} does not compile alone")
+    message(FATAL_ERROR "does not compile alone: ${headers}")
   endif()
   return()
 endif()

@@ -198,7 +198,7 @@ TEST_CASE("input that cannot be is refused with its reason, before anything is t
   stays(bench.resume("out"), "damaged");
 }
 
-TEST_CASE("a run that diverges is reported and the others go on") {
+TEST_CASE("an adaptation that diverges is reported and the others go on") {
   const Bench bench;
   const auto ended = bench.adapt(bench.task("out") + Words{"--method", "lora,full", "--lr", "1e30"});
   INFO(ended.text);

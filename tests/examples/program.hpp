@@ -1,6 +1,8 @@
 // The built program as its user meets it: a command line, two streams, an exit code, files in a folder.
 #pragma once
 
+#if defined(PRETRAIN_PROGRAM)  // else nobody built it, and its tests skip
+
 #include <algorithm>  // std::find_if
 #include <cstdlib>    // setenv
 #include <filesystem>
@@ -114,3 +116,5 @@ inline std::vector<Words> columns(const fs::path& csv, const Words& names) {
 }
 
 }  // namespace program
+
+#endif

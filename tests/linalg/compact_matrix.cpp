@@ -42,7 +42,8 @@ TEMPLATE_TEST_CASE("Numbers come back within half a step, groups of one sign and
       const Dense<S> back = round_trip<S>(X, storage);
       for (Index j = 0; j < 4; ++j)
         for (Index i0 = 0; i0 < rows; i0 += 256) {
-          const auto x = X.col(j).segment(i0, std::min<Index>(256, rows - i0)), y = back.col(j).segment(i0, x.size());
+          const auto x = X.col(j).segment(i0, std::min<Index>(256, rows - i0));
+          const auto y = back.col(j).segment(i0, x.size());
           const double half = double(x.maxCoeff() - x.minCoeff()) / largest / 2;
           const double rounding = 4 * double(std::numeric_limits<S>::epsilon() * x.cwiseAbs().maxCoeff());
           CHECK(double((x - y).cwiseAbs().maxCoeff()) <= half + rounding);

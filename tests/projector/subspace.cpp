@@ -186,7 +186,7 @@ TEST_CASE("Another seed starts elsewhere and arrives at the same subspace", "[pr
   const Index d = 60, k = 80, r = 5;
   const MatrixXd G = random_matrix(d, r, 1) * random_matrix(r, k, 2);
   std::vector<MatrixXd> spans;
-  for (const std::uint64_t seed : {0, 1}) {
+  for (const std::uint64_t seed : {0u, 1u}) {
     Run run(G, Subspace{.rank = r, .side = Side::Left, .seed = seed}, Sgd{});
     look_at(run, G);
     spans.push_back(basis_of(run) * basis_of(run).transpose());

@@ -9,7 +9,7 @@ using naive::MatrixXd;
 
 namespace {
 
-auto ldadam(auto w, const LdAdam& o) { return Optimizer(w, o, Coupled{}, Coupled{}); }
+auto ld_adam(auto w, const LdAdam& o) { return Optimizer(w, o, Coupled{}, Coupled{}); }
 
 /// The orthonormal factor with a positive diagonal in R.
 MatrixXd qf(const MatrixXd& Y) {
@@ -23,7 +23,7 @@ MatrixXd qf(const MatrixXd& Y) {
 MatrixXd first_basis(const LdAdam& o, Index rows, Index cols) {
   MatrixXd W = MatrixXd::Zero(rows, cols);
   const MatrixXd G = support::training_gradient(rows, cols, 0);
-  auto optimizer = ldadam(support::Placed<double>(W, support::Order::Columns).view(), o);
+  auto optimizer = ld_adam(support::Placed<double>(W, support::Order::Columns).view(), o);
   optimizer.step(W, G, {.lr = 0});
   const auto& basis = optimizer.projection().basis();
   MatrixXd P(basis.rows(), basis.cols());
@@ -66,10 +66,10 @@ auto equations(const LdAdam& o, double lr) {
 TEST_CASE("LDAdam's algorithm", "[whole]") {
   for (const Feedback feedback : {Feedback::On, Feedback::Off}) {
     const LdAdam o{.rank = 5, .weight_decay = 0.1, .feedback = feedback};
-    naive::follow<double>([&](auto w) { return ldadam(w, o); }, equations(o, 0.02), 8, 0.02, 1e-9);
+    naive::follow<double>([&](auto w) { return ld_adam(w, o); }, equations(o, 0.02), 8, 0.02, 1e-9);
   }
   MatrixXd W = MatrixXd::Zero(4, 6);
-  CHECK(ldadam(support::Placed<double>(W, support::Order::Rows).view(), {.rank = 3}).state_bytes() == 8 * (4 * 3 + 2 * 3 * 6 + 4 * 6));
+  CHECK(ld_adam(support::Placed<double>(W, support::Order::Rows).view(), {.rank = 3}).state_bytes() == 8 * (4 * 3 + 2 * 3 * 6 + 4 * 6));
 }
 
 TEST_CASE("What LDAdam loses comes back: at full rank there is nothing to lose", "[whole]") {

@@ -202,7 +202,7 @@ struct PeftConfig {
   static double real(const io::Json& v, const char* key) {
     double x = 0;
     const char *from = v.text.data(), *to = from + v.text.size();
-    if (v.kind != io::Json::Kind::Number || std::from_chars(from, to, x).ptr != to || !detail::is_finite(x)) fail(std::string(key) + " is not a number");
+    if (v.kind != io::Json::Kind::Number || std::from_chars(from, to, x).ptr != to || !lowrank::detail::is_finite(x)) fail(std::string(key) + " is not a number");
     return x;
   }
   static Index integer(const io::Json& v, const char* key, Index least) {
