@@ -279,11 +279,12 @@ struct Operations {
     constexpr Index L = lanes<S>, wide = 32;
     for (Index j0 = 0; j0 < n; j0 += wide, sums += wide) {
       const Index w = std::min(wide, n - j0);
-      double x[L][wide] = {};
-      for (Index l = 0; l < std::min(L, partials); ++l)
+      double x[L][wide];
+      Index left = std::min(L, partials);
+      for (Index l = 0; l < left; ++l)
         for (Index j = 0; j < w; ++j) x[l][j] = double(l + L < partials ? sums[l * ld + j] + sums[(l + L) * ld + j] : sums[l * ld + j]);
-      for (Index half = L / 2; half > 0; half /= 2)
-        for (Index l = 0; l < half; ++l)
+      for (Index half = L / 2; half > 0; left = std::min(left, half), half /= 2)
+        for (Index l = 0; l + half < left; ++l)
           for (Index j = 0; j < w; ++j) x[l][j] += x[l + half][j];
       for (Index j = 0; j < w; ++j) squares[j0 + j] += x[0][j];
     }

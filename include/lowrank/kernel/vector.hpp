@@ -207,15 +207,28 @@ LOWRANK_INLINE Vec<S, Bytes> sign(Vec<S, Bytes> a) {
   return {a.v > zero ? one : (a.v < zero ? -one : zero)};
 }
 
+namespace detail {
+/// The lower half of the lanes, or the upper one, in double.
+template <std::size_t from, class Raw, std::size_t... I>
+LOWRANK_INLINE auto half_of(Raw v, std::index_sequence<I...>) {
+  using Doubles = typename Pack<double, Index(sizeof...(I))>::Raw;
+  return __builtin_convertvector(__builtin_shufflevector(v, v, (from + I)...), Doubles);
+}
+}  // namespace detail
+
 /// All lanes added in double, the upper half to the lower one until one is left.
+template <Index lanes, class Raw>
+LOWRANK_INLINE double sum_lanes(Raw v) {
+  if constexpr (lanes == 2) {
+    return double(v[0]) + double(v[1]);
+  } else {
+    constexpr std::make_index_sequence<std::size_t(lanes / 2)> half;
+    return sum_lanes<lanes / 2>(detail::half_of<0>(v, half) + detail::half_of<std::size_t(lanes / 2)>(v, half));
+  }
+}
 template <class S, int Bytes>
 LOWRANK_INLINE double sum_lanes(Vec<S, Bytes> a) {
-  constexpr Index n = Vec<S, Bytes>::lanes;
-  double x[n];
-  for (Index l = 0; l < n; ++l) x[l] = double(a.v[l]);
-  for (Index half = n / 2; half > 0; half /= 2)
-    for (Index l = 0; l < half; ++l) x[l] += x[l + half];
-  return x[0];
+  return sum_lanes<Vec<S, Bytes>::lanes>(a.v);
 }
 
 namespace detail {

@@ -39,6 +39,7 @@ class RowCopy {
     if (--left_ == far) ahead_ = then_;
     __builtin_prefetch(ahead_, 0, 2);
     __builtin_prefetch(ahead_ + L, 0, 2);
+    __builtin_prefetch(ahead_ + 2 * L - 1, 0, 2);  // another line, unless the row begins with one
     const V first = V::load(from_), second = V::load(from_ + L);
     first.store(to_);
     second.store(to_ + L);

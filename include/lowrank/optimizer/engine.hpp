@@ -336,7 +336,8 @@ class Engine {
   Index tiles_at_once(bool rows) const {
     if (!dense) return 1;
     const Index fair = k_ / tile / (4 * p_.team.threads()), room = p_.team.block_size() / (tile * projector_.core_rows());
-    return std::clamp<Index>(std::min(fair, room), 1, (rows ? 4 : 1) * linalg::block_rows / tile);
+    const Index widest = std::max((rows ? 4 : 1) * linalg::block_rows, 16 * linalg::block_rows / d_);  // of few rows more, or threads wait for their turn
+    return std::clamp<Index>(std::min(fair, room), 1, widest / tile);
   }
   /// Blocks long in the contiguous direction: threads share the matrix by 64 KiB, and f gets 4 KiB of it at a time, which
   /// stay in the first-level cache between the rule and the update.
