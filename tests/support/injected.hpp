@@ -41,10 +41,10 @@ class ProjectorState<support::Injected, S, K> : public detail::DenseProjector<su
     Work(Arena& arena, const ProjectorState& p, int) : dense(arena, p.basis_.rows(), p.rank()) {}
   };
 
-  bool refresh(const Source&, S*, Work& work, const Team& team) const {
+  bool refresh(const Source& a, S*, Work& work, const Team& team) const {
     const Eigen::MatrixXd& basis = this->options_.bases->at(refreshes_);
     for (Index i = 0; i < basis.size(); ++i) work.dense.candidate[i] = S(basis.data()[i]);
-    this->announce(work, this->options_.transport, team);
+    this->announce(a, work, this->options_.transport, team);
     return true;
   }
   void commit(Work& work) {
