@@ -173,7 +173,8 @@ struct Products {
 
 template <class K>
 void add_products(const char* who, Index d, Index k, Index r, linalg::Order order) {
-  const std::string where = "/" + shape(d, k) + (order == linalg::Order::Rows ? "/rows/" : "/columns/");
+  std::string where = "/";
+  where += shape(d, k) + (order == linalg::Order::Rows ? "/rows/" : "/columns/");
   const double flops = 2 * double(d) * double(k) * double(r), matrix = 4 * double(d) * double(k);
   for (const int threads : thread_counts())
     for (const bool lifts : {false, true})

@@ -150,7 +150,7 @@ TEMPLATE_TEST_CASE("Matrices in rows take the same step, to the bit, and keep th
     CHECK(w.elements() == expected.elements());
     CHECK(optimizer == reference);
   };
-  for (const auto& [rows, cols] : {std::pair<Index, Index>{512, 300}, {256, 129}, {520, 200}, {40, 7}, {8, 300}, {131, 140}})
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{512, 300}, {256, 129}, {520, 200}, {40, 7}, {8, 300}, {131, 140}, {272, 300}})
     for (const Order g : {Order::Rows, Order::Columns}) {
       check(float(), rows, cols, Order::Rows, g);
       check(Eigen::bfloat16(), rows, cols, Order::Rows, g);

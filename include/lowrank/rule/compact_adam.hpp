@@ -168,7 +168,7 @@ class CompactAdam {
     const bool after = options_.epsilon == Epsilon::AfterCorrection;
     const double eps = options_.eps * (after ? std::sqrt(correction(options_.beta2)) : 1.0);
     const Index r = moments_.rows();
-    const kernel::Runs runs = ldr == r ? kernel::Runs{} : kernel::Runs{m, ldr, r};
+    const kernel::Runs runs = ldr == r && m == r ? kernel::Runs{} : kernel::Runs{m, ldr, r};
     for (Index c = 0, columns = 0; c < w; c += columns) {
       const Index t = (j0 + c) / linalg::tile_columns, first = (j0 + c) % linalg::tile_columns;
       columns = std::min(linalg::tile_columns - first, w - c);
