@@ -1,4 +1,4 @@
-// Projections onto one to four directions: R = P^T A, bound by the reading of A. A tile of a product has P in its lanes, and so few
+// Projections onto a few directions (PackedBasis: onto one): R = P^T A, bound by the reading of A. A tile of a product has P in its lanes, and so few
 // rows leave most of them empty; here the lanes are columns of A,
 //
 //   rows      A(i, j) at a[i lda + j]   several rows at a time are added to sums of all columns

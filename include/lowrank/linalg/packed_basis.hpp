@@ -98,7 +98,10 @@ struct PackedBasis {
   /// hold U, so that W is read and written once and U is not stored. With it and Ahead a GaLore step of r = 32 on 4096 x 4096 is
   /// 1.35 (columns) to 1.5 (rows) times as fast as with lift() and a second pass over each block.
   void update(const S* N, Index j0, Index w, const WeightUpdate<S>& u, const Scratch<S>& scratch) const {
-    if (r <= 4) return update_narrow(N, j0, w, u, scratch.rows);
+    if (narrow()) {
+      if (u.order == Order::Columns) return NarrowUpdate<S, K, 1>::columns(d, w, N, up, u, j0, scratch.rows);
+      return NarrowUpdate<S, K, 1>::rows(d, w, N, BasisRows<S>{up, 1, 1}, u, j0, scratch.rows);
+    }
     if (u.order == Order::Columns)
       return detail::update_in_columns<K>(d, w, detail::TileOperands<S>{r, block_depth, up, padded<K, S>(d), 0, nullptr}, N, u, j0, scratch.edge);
     const Strided<S, K> transposed{N, r, 1};
@@ -133,28 +136,12 @@ struct PackedBasis {
     }
   }
 
-  void update_narrow(const S* N, Index j0, Index w, const WeightUpdate<S>& u, S* room) const {
-    const auto run = [&]<int rank>(std::integral_constant<int, rank>) {
-      using Narrow = NarrowUpdate<S, K, rank>;
-      if (u.order == Order::Columns) Narrow::columns(d, w, N, up, u, j0, room);
-      else Narrow::rows(d, w, N, BasisRows<S>{up, rank, 1}, u, j0, room);
-    };
-    if (r == 1) run(std::integral_constant<int, 1>{});
-    else if (r == 2) run(std::integral_constant<int, 2>{});
-    else if (r == 3) run(std::integral_constant<int, 3>{});
-    else run(std::integral_constant<int, 4>{});
-  }
-  bool narrow() const { return r <= 4 && r <= K::template lanes<S>; }
+  /// Of one direction, which streams. Up to four would gain as well, but each costs all who include this half a second of compilation.
+  bool narrow() const { return r == 1; }
   void project_narrow(const Strided<S, K>& a, Index w, S* R, double* energy, double scale, S* room) const {
-    const auto run = [&]<int rank>(std::integral_constant<int, rank>) {
-      using Narrow = NarrowProjection<S, K, rank>;
-      if (a.row_stride == 1) Narrow::columns(d, w, a.data, a.col_stride, down, scale, R, energy);
-      else Narrow::rows(d, w, a.data, a.row_stride, down, scale, R, energy, room);
-    };
-    if (r == 1) run(std::integral_constant<int, 1>{});
-    else if (r == 2) run(std::integral_constant<int, 2>{});
-    else if (r == 3) run(std::integral_constant<int, 3>{});
-    else run(std::integral_constant<int, 4>{});
+    using Narrow = NarrowProjection<S, K, 1>;
+    if (a.row_stride == 1) Narrow::columns(d, w, a.data, a.col_stride, down, scale, R, energy);
+    else Narrow::rows(d, w, a.data, a.row_stride, down, scale, R, energy, room);
   }
 };
 

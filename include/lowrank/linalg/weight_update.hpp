@@ -53,6 +53,7 @@ void update_tiles(Index m, Index n, const TileOperands<X>& x, const kernel::Targ
                   Ahead& ahead) {
   constexpr Index L = K::template lanes<S>, cols = K::tile_cols;
   S* tile = edge + std::min(x.block, x.inner) * cols;
+  kernel::Idle idle;
   for (Index i = 0; i < m; i += 2 * L) {
     const Index height = m - i > L ? 2 * L : L, rows = std::min(height, m - i);
     const bool whole = rows == height && n == cols;
@@ -67,7 +68,7 @@ void update_tiles(Index m, Index n, const TileOperands<X>& x, const kernel::Targ
       const Columns<X> b = whole_columns(Columns<X>{x.b + k0, 1, x.inner}, depth, n, cols, edge);
       const auto run = [&]<int registers>(std::integral_constant<int, registers>) {
         if (whole && last) K::template update_tile<registers>(depth, panel, b.b, b.bk, b.bj, k0 > 0 ? tile : nullptr, here, motion, ahead);
-        else K::template gemm_tile<registers>(depth, panel, b.b, b.bk, b.bj, tile, height, k0 > 0, ahead);
+        else K::template gemm_tile<registers>(depth, panel, b.b, b.bk, b.bj, tile, height, k0 > 0, idle);
       };
       if (height == 2 * L) run(std::integral_constant<int, 2>{});
       else run(std::integral_constant<int, 1>{});
