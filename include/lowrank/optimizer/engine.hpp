@@ -335,7 +335,7 @@ class Engine {
   template <bool dense>
   Index tiles_at_once(bool rows) const {
     if (!dense) return 1;
-    const Index fair = k_ / tile / (4 * p_.team.threads()), room = p_.team.block_size() / (tile * projector_.core_rows());
+    const Index fair = k_ / tile / (8 * p_.team.threads()), room = p_.team.block_size() / (tile * projector_.core_rows());
     const Index widest = std::max((rows ? 4 : 1) * linalg::block_rows, 16 * linalg::block_rows / d_);  // of few rows more, or threads wait for their turn
     return std::clamp<Index>(std::min(fair, room), 1, widest / tile);
   }
