@@ -43,10 +43,6 @@ class Ahead {
       at_ += skip_;
     }
   }
-  /// Asks for all that is left.
-  LOWRANK_INLINE void rest() {
-    while (lines_ > 0) next();
-  }
 
  private:
   static constexpr std::intptr_t line = 64;
@@ -85,10 +81,6 @@ struct Both {
   LOWRANK_INLINE void next() {
     first.next();
     second.next();
-  }
-  LOWRANK_INLINE void rest() {
-    first.rest();
-    second.rest();
   }
 };
 

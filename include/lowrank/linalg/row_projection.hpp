@@ -1,6 +1,6 @@
 // R = P^T A of an A in rows, A(i, j) at a[i lda + j]: a tile is one of R^T, A's columns in its lanes. Strips of 2 registers of columns are
 // copied to panels, row by row between the multiply-adds of the strip before. Rows may lie a multiple of 4096 bytes apart, and then a set
-// of the caches has no room for many: they are fetched one tile before they are copied.
+// of the caches has no room for many: each is fetched 32 rows before it is copied.
 //
 // At 4096 x 4096 this takes 0.8 (r = 32, 128) of the time of tiles of R that have P in their lanes, A staged row by row before each block.
 #pragma once
@@ -22,7 +22,7 @@ class RowCopy {
   static constexpr Index far = 32;
 
   RowCopy() = default;
-  /// After the last row follow those at `then`, if it is not null.
+  /// The rows at `then` are copied next: of them the first ones are fetched.
   RowCopy(const S* from, Index lda, Index rows, S* to, const S* then, Index pause)
       : from_(from), ahead_(rows > far ? from + far * lda : then), then_(then), to_(to), lda_(lda), left_(rows), pause_(pause), wait_(pause) {}
   LOWRANK_INLINE void next() {
@@ -87,6 +87,7 @@ class RowProjection {
   }
 
   /// R(i, j) at R[i + j r] <- (P^T A)(i, j), energy[j] (when not null) <- ||scale a_j||^2, for w columns.
+  /// w is no more than scratch.room / tile_cols.
   void operator()(const S* a, Index lda, Index w, S* R, double* energy, double scale, const Scratch<S>& scratch) const {
     if (energy != nullptr) std::fill_n(energy, w, 0.0);
     const Index at_once = scratch.room / padded<K, S>(w) / cols * cols;  // directions: more are another reading of A

@@ -157,13 +157,13 @@ class Engine {
       lift_.limit(sum(), gain, k_, p_.phi);
       if (!Lift::uses_projection && writer_.move_along_gradient()) return report;
       for_tiles([&](Index, Index j0, Index w, int slot) { writer_.write(j0, w, core_at(j0), direction_at(j0, slot), slot); },
-                tiles_at_once<moves_weight>(writer_.by_rows()));
+                tiles_at_once(moves_weight, writer_.by_rows()));
     } else {
       for_tiles([&](Index, Index j0, Index w, int slot) {
         if constexpr (Lift::keeps_error)
           projector_.keep(a_, j0, w, core_at(j0), lift_.error(), slot, work, p_.team);
         writer_.write(j0, w, core_at(j0), direction(j0, w, slot), slot);
-      }, tiles_at_once<moves_weight>(writer_.by_rows()));
+      }, tiles_at_once(moves_weight, writer_.by_rows()));
     }
     return report;
   }
@@ -176,7 +176,7 @@ class Engine {
         const Index n = std::min(tile, begin + width - j0);
         p_.sums[t] = {.core = K::sum_squares(r * n, core_at(j0)), .gradient = K::sum_abs(n, p_.energy + j0)};
       }
-    }, tiles_at_once<dense>(a_.gradient.row_stride != 1));
+    }, tiles_at_once(dense, a_.gradient.row_stride != 1));
     return sum();
   }
 
@@ -332,9 +332,8 @@ class Engine {
   }
   /// How many tiles a dense projector takes at once: the more, the less often P is read; of a matrix in rows, whose rows are pages
   /// apart, up to a page of numbers. R or N of the tiles must fit the scratch.
-  template <bool dense>
-  Index tiles_at_once(bool rows) const {
-    if (!dense) return 1;
+  Index tiles_at_once(bool by_products, bool rows) const {
+    if (!by_products) return 1;
     const Index fair = k_ / tile / (8 * p_.team.threads()), room = p_.team.block_size() / (tile * projector_.core_rows());
     const Index widest = std::max((rows ? 4 : 1) * linalg::block_rows, 16 * linalg::block_rows / d_);  // of few rows more, or threads wait for their turn
     return std::clamp<Index>(std::min(fair, room), 1, widest / tile);
