@@ -313,7 +313,7 @@ class Engine {
           for (Index i0 = 0; i0 < d_; i0 += block_rows)
             column[j] += K::sum_squares(std::min(block_rows, d_ - i0), there.data + i0 + j * there.col_stride, scale);
       for (Index j = 0; j < width; ++j) p_.sums[t + j / tile].gradient += column[j];
-    }, rows ? tiles_of_rows : 1);
+    }, rows ? Turns{tiles_of_rows, tiles_of_rows} : Turns{});
     return sum().gradient;
   }
 
@@ -323,20 +323,29 @@ class Engine {
     return total;
   }
 
+  /// How many tiles a thread takes at a time, and how many of the last quarter, so that nobody is waited for long.
+  struct Turns {
+    Index many = 1, last = 1;
+  };
+  /// f(tile, j0, width, slot) for as many tiles at a time.
   template <class F>
-  void for_tiles(const F& f, Index at_once = 1) {
-    const Index width = tile * at_once;
-    for_each((k_ + width - 1) / width, p_.team.threads(), [&](Index t, int slot) {
-      f(t * at_once, t * width, std::min(width, k_ - t * width), slot);
+  void for_tiles(const F& f, Turns turns = {}) {
+    const Index tiles = (k_ + tile - 1) / tile, large = tiles * 3 / 4 / turns.many, rest = tiles - large * turns.many;
+    for_each(large + (rest + turns.last - 1) / turns.last, p_.team.threads(), [&](Index i, int slot) {
+      const bool early = i < large;
+      const Index first = early ? i * turns.many : large * turns.many + (i - large) * turns.last;
+      const Index j0 = first * tile, width = (early ? turns.many : turns.last) * tile;
+      f(first, j0, std::min(width, k_ - j0), slot);
     });
   }
-  /// How many tiles a dense projector takes at once: the more, the less often P is read; of a matrix in rows, whose rows are pages
-  /// apart, up to a page of numbers. R or N of the tiles must fit the scratch.
-  Index tiles_at_once(bool by_products, bool rows) const {
-    if (!by_products) return 1;
-    const Index fair = k_ / tile / (8 * p_.team.threads()), room = p_.team.block_size() / (tile * projector_.core_rows());
+  /// Of a dense projector: the more tiles at a time, the less often P is read; of a matrix in rows, whose rows are pages apart, up to a
+  /// page of numbers, and never fewer. R or N of the tiles must fit the scratch.
+  Turns tiles_at_once(bool by_products, bool rows) const {
+    if (!by_products) return {};
+    const Index threads = p_.team.threads(), fair = k_ / tile / (8 * threads), room = p_.team.block_size() / (tile * projector_.core_rows());
     const Index widest = std::max((rows ? 4 : 1) * linalg::block_rows, 16 * linalg::block_rows / d_);  // of few rows more, or threads wait for their turn
-    return std::clamp<Index>(std::min(fair, room), 1, widest / tile);
+    const Index many = std::clamp<Index>(std::min(fair, room), 1, widest / tile);
+    return {many, rows || threads == 1 ? many : std::max<Index>(many / 4, 1)};
   }
   /// Blocks long in the contiguous direction: threads share the matrix by 64 KiB, and f gets 4 KiB of it at a time, which
   /// stay in the first-level cache between the rule and the update.
