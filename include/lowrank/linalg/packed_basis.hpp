@@ -32,7 +32,7 @@ struct PackedBasis {
   void pack_down(const A& transposed_basis, Order order, const Team<S, K>& team, double scale = 1) {
     using Rows = RowProjection<S, K>;
     in_groups = order == Order::Rows && !narrow();
-    lowrank::detail::for_each((d + block_depth - 1) / block_depth, team.threads(), [&](Index b, int slot) {
+    lowrank::detail::for_each((d + block_depth - 1) / block_depth, packers(team), [&](Index b, int slot) {
       const Index k0 = b * block_depth;
       const Index depth = std::min(block_depth, d - k0), ranks = in_groups ? Rows::whole_groups(r) : padded<K, S>(r);
       S* block = down + ranks * k0;
@@ -45,7 +45,7 @@ struct PackedBasis {
   /// Packs P for lift(), and for update() of weights in columns.
   template <class A>
   void pack_up(const A& basis, const Team<S, K>& team) const {
-    lowrank::detail::for_each((d + block_rows - 1) / block_rows, team.threads(), [&](Index b, int slot) {
+    lowrank::detail::for_each((d + block_rows - 1) / block_rows, packers(team), [&](Index b, int slot) {
       const Index i0 = b * block_rows;
       for (Index k0 = 0; k0 < r; k0 += block_depth) {
         const Index depth = std::min(block_depth, r - k0);
@@ -57,7 +57,7 @@ struct PackedBasis {
   /// Packs P for update() of weights in rows.
   template <class A>
   void pack_rows(const A& transposed_basis, const Team<S, K>& team) const {
-    lowrank::detail::for_each((d + block_rows - 1) / block_rows, team.threads(), [&](Index b, int) {
+    lowrank::detail::for_each((d + block_rows - 1) / block_rows, packers(team), [&](Index b, int) {
       const Index i0 = b * block_rows;
       transposed_basis.load(0, r, i0, std::min(block_rows, d - i0), up + i0 * r, r);
     });
@@ -111,6 +111,13 @@ struct PackedBasis {
   }
 
  private:
+  /// Threads that pack. Where the product has far more to do than the packing, a second one saves less than waiting for it costs if its
+  /// core is busy.
+  int packers(const Team<S, K>& team) const {
+    constexpr Index many_columns = 2048, few_numbers = 1 << 18;  // unless a side is asked for, the product has at least as many columns as d
+    return d >= many_columns && d * r <= few_numbers ? 1 : team.threads();
+  }
+
   template <class A>
   void project_columns(const A& a, Index j0, Index w, S* R, double* energy, const Scratch<S>& scratch, double scale) const {
     constexpr Index cols = K::tile_cols;
