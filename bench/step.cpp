@@ -86,9 +86,9 @@ constexpr double kept = std::is_same_v<Recipe, LionGivenNorm> || std::is_same_v<
                         : std::is_same_v<Recipe, Adam8bitGivenNorm>                                                                             ? 2
                                                                                                                                                 : 8;
 
-/// What a step cannot do without, d the projected side: reading G (twice where its norm or its being
-/// finite must be known first), updating W
-/// and the moments in place, its products, and for the cosine transform two times 2.5 d log2 d flops per column.
+/// What a step cannot do without, d the projected side: reading G (twice where its norm or its being finite must be known first), updating
+/// W and the moments in place, its products, and for the cosine transform two times 2.5 d log2 d flops per column. Fira and APOLLO limit a
+/// norm over all columns of what they scale: W moves, and G is read again, after all of P^T G and the moments.
 template <class Recipe>
 Work work_of(Index rows, Index cols, Index r) {
   const double d = double(std::min(rows, cols)), k = double(std::max(rows, cols));
@@ -96,9 +96,8 @@ Work work_of(Index rows, Index cols, Index r) {
   if constexpr (dense<Recipe>) return {0, std::is_same_v<Recipe, AdamW> ? 2 * G : G, W + 2 * kept<Recipe> * d * k};
   if constexpr (std::is_same_v<Recipe, Galore8bit>) return {2 * product, G, W + moments / 4};
   if constexpr (std::is_base_of_v<Galore, Recipe>) return {2 * product, G, W + moments};
-  if constexpr (std::is_same_v<Recipe, Fira>) return {2 * product, 2 * G, W + moments};
   if constexpr (std::is_same_v<Recipe, DctAdamW>) return {5 * d * std::log2(d) * k, G, W + moments};
-  return {product, 2 * G, W + moments};
+  return {product, G, moments, {std::is_same_v<Recipe, Fira> ? product : 0, G, W}};
 }
 
 // -- the same in plain Eigen ------------------------------------------------------------------------------------------

@@ -71,8 +71,8 @@ class RooflinePlot {
       const Row* row = all_.find({problem, ours_of(all_, problem), n});
       const double share = row == nullptr ? 0 : share_of_roof(roof, *row);
       if (!(share > 0)) continue;
-      const double flops = row->counter("flops"), bytes = row->counter("read") + row->counter("updated");
-      points_.push_back({problem, n, flops > 0 && bytes > 0 ? 0 : flops > 0 ? 1 : -1, bytes > 0 ? flops / bytes : 0, share, flops + bytes});
+      const double products = flops(*row), moved = bytes(*row);
+      points_.push_back({problem, n, products > 0 && moved > 0 ? 0 : products > 0 ? 1 : -1, moved > 0 ? products / moved : 0, share, products + moved});
     }
   }
 

@@ -26,15 +26,21 @@ struct Target {
   double at(int threads) const { return threads > 1 && least2 > 0 ? least2 : least; }
 };
 
-/// The least time a row can take by the roof, in ms.
+/// The least time a row can take by the roof, in ms: of what can run together the longest, and what waits for it after that.
 inline double floor_ms(const Roof& roof, const Row& row) {
-  const double streamed = (roof.read > 0 ? row.counter("read") / roof.read : 0) + (roof.updated > 0 ? row.counter("updated") / roof.updated : 0);
-  return 1e3 * std::max(roof.flops > 0 ? row.counter("flops") / roof.flops : 0, streamed);
+  const auto least = [](double work, double rate) { return rate > 0 ? 1e3 * work / rate : 0; };
+  const auto sweep = [&](const std::string& when) {
+    const double streamed = least(row.counter(when + "read"), roof.read) + least(row.counter(when + "updated"), roof.updated);
+    return std::max(least(row.counter(when + "flops"), roof.flops), streamed);
+  };
+  return sweep("") + sweep("then_");
 }
 /// In [0, 1] unless caches help; 0 for a row that does not tell its work.
 inline double share_of_roof(const Roof& roof, const Row& row) { return floor_ms(roof, row) / row.time(); }
-inline double gflops(const Row& row) { return 1e-6 * row.counter("flops") / row.time(); }
-inline double gigabytes(const Row& row) { return 1e-6 * (row.counter("read") + row.counter("updated")) / row.time(); }
+inline double flops(const Row& row) { return row.counter("flops") + row.counter("then_flops"); }
+inline double bytes(const Row& row) { return row.counter("read") + row.counter("updated") + row.counter("then_read") + row.counter("then_updated"); }
+inline double gflops(const Row& row) { return 1e-6 * flops(row) / row.time(); }
+inline double gigabytes(const Row& row) { return 1e-6 * bytes(row) / row.time(); }
 
 inline const std::vector<Target>& targets() {
   constexpr const char* svd = "torch_svd_lowrank.*";
@@ -114,7 +120,7 @@ inline std::optional<Verdict> judge(const Results& all, const Target& t, const K
       if (!ours.has(t.peer) || (*t.where != 0 && !ours.has(t.where))) return {};
       return Verdict{&t, ours.counter(t.peer) / (*t.where != 0 ? ours.counter(t.where) : 1), least, {}};
     case Measure::GflopsPerThread:
-      if (!(ours.counter("flops") > 0)) return {};
+      if (!(flops(ours) > 0)) return {};
       return Verdict{&t, gflops(ours) / key.threads, least, {}};
     case Measure::Streaming:
       if (roof == all.roofs.end() || !(gigabytes(ours) > 0)) return {};
