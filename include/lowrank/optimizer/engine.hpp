@@ -95,7 +95,7 @@ class Engine {
     Report report;
     auto& work = p_.projection;
     const bool due = projector_.due(steps);
-    if (due && !step_.grad_norm && !is_finite(gradient_energy())) return {.skipped = true};
+    if (due && !RefreshChecks<Projector> && !step_.grad_norm && !is_finite(gradient_energy())) return {.skipped = true};
     report.refreshed = due && projector_.refresh(a_, p_.core, work, p_.team);
     if (!report.refreshed) projector_.prepare(a_, work, p_.team);
     TileSums total = project();

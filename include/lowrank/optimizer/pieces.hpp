@@ -22,6 +22,10 @@ template <class P>
   requires requires { P::orthonormal; }
 constexpr bool orthonormal<P> = P::orthonormal;
 
+/// A projector whose refresh() finds out whether the gradient is finite.
+template <class P>
+concept RefreshChecks = requires { requires P::refresh_checks; };
+
 /// A rule that turns all of R into N at once (with workspace for it) and not tile by tile.
 template <class R>
 concept WholeRule = requires { typename R::Work; };

@@ -18,7 +18,7 @@ class ProjectorState<Coordinates, S, K> {
   using Source = linalg::Source<S, K>;
   using Team = linalg::Team<S, K>;
 
-  static constexpr bool whole_gradient = false;
+  static constexpr bool whole_gradient = false, refresh_checks = true;
 
   ProjectorState() = default;
   ProjectorState(const Coordinates& options, Index d, Index k)

@@ -12,6 +12,8 @@
 #include <cmath>  // std::cos, std::log2, std::sqrt
 
 #include <lowrank/linalg/dct.hpp>
+#include <lowrank/linalg/interleaved.hpp>
+#include <lowrank/linalg/packed_basis.hpp>
 #include <lowrank/linalg/top_k.hpp>
 #include <lowrank/projector/energies.hpp>
 #include <lowrank/projector/projector.hpp>
@@ -24,7 +26,7 @@ class ProjectorState<Dct, S, K> {
   using Source = linalg::Source<S, K>;
   using Team = linalg::Team<S, K>;
 
-  static constexpr bool whole_gradient = false;
+  static constexpr bool whole_gradient = false, refresh_checks = true;
   static constexpr Index lanes = K::template lanes<S>;
 
   ProjectorState() = default;
@@ -104,12 +106,12 @@ class ProjectorState<Dct, S, K> {
       std::fill_n(score, d_, 0.0);
       const Index begin = t * tile, w = std::min(tile, k_ - begin);
       S* x = work.spectrum != nullptr ? work.spectrum + begin * d_ : signals(slot, work);
-      gather(a, begin, w, x, team[slot]);
+      columns().load(a, begin, w, x, team[slot]);
       for (Index j = 0; j < w; j += lanes) {
         const Index n = std::min(lanes, w - j);
         transform(a, begin + j, n, x + j * d_, slot, work, team);
-        add_scores(x + j * d_, score);
-        if (work.spectrum != nullptr) energies(x + j * d_, n, work.lengths + begin + j);
+        columns().add_scores(x + j * d_, options_.score != Score::L1, score);
+        if (work.spectrum != nullptr) columns().energies(x + j * d_, n, work.lengths + begin + j);
       }
     });
     double* total = work.partial + tiles * d_;
@@ -140,13 +142,18 @@ class ProjectorState<Dct, S, K> {
   void prepare_lift(Work& work, const Team& team) const {
     if (!work.fast) work.packed.pack_up(Cosines<false>{*this, work.in_use}, team);
   }
+  bool updates(linalg::Order order, const Work& work, const Team& team) const { return work.fast || work.packed.updates(order, team); }
+  void prepare_update(linalg::Order order, Work& work, const Team& team) const {
+    if (order == linalg::Order::Columns) return prepare_lift(work, team);
+    if (!work.fast) work.packed.pack_rows(Cosines<true>{*this, work.in_use}, team);
+  }
 
   void project(const Source& a, Index j0, Index w, S* R, double* energy, int slot, const Work& work,
                const Team& team) const {
     if (!work.fast) return work.packed.project(a.inside(), j0, w, R, energy, team[slot], a.outside());
     const Index r = rank();
     S* all = work.stored ? work.spectrum + j0 * d_ : signals(slot, work);
-    if (!work.stored) gather(a, j0, w, all, team[slot]);
+    if (!work.stored) columns().load(a, j0, w, all, team[slot]);
     for (Index j = 0; j < w; j += lanes) {
       const Index n = std::min(lanes, w - j);
       S* x = all + j * d_;
@@ -156,25 +163,14 @@ class ProjectorState<Dct, S, K> {
       K::transpose(n, r, rows, lanes, R + j * r, r);
       if (energy == nullptr) continue;
       if (work.stored) std::copy_n(work.lengths + j0 + j, n, energy + j);
-      else energies(x, n, energy + j);
+      else columns().energies(x, n, energy + j);
     }
   }
 
   template <class Sink>
   void lift(const S* N, Index, Index w, int slot, const Work& work, const Team& team, const Sink& sink) const {
     if (!work.fast) return work.packed.lift(N, w, team[slot], sink);
-    const Index r = rank();
-    S* all = signals(slot, work);
-    S* rows = selected(slot, work);
-    for (Index j = 0; j < w; j += lanes) {
-      const Index n = std::min(lanes, w - j);
-      S* x = all + j * d_;
-      std::memset(x, 0, std::size_t(d_ * lanes) * sizeof(S));
-      if (n < lanes) std::memset(rows, 0, std::size_t(r * lanes) * sizeof(S));
-      K::transpose(r, n, N + j * r, r, rows, lanes);
-      for (Index i = 0; i < r; ++i) std::memcpy(x + work.in_use[i] * lanes, rows + i * lanes, lanes * sizeof(S));
-      inverse(x, plan_work(slot, work));
-    }
+    const S* all = lifted(N, w, slot, work);
     // whole tiles at a time: where a row of W is contiguous, that is as much of it as there is
     S* U = team[slot].rows;
     constexpr Index height = linalg::block_rows;
@@ -182,6 +178,14 @@ class ProjectorState<Dct, S, K> {
       const Index m = std::min(height, d_ - i0);
       for (Index j = 0; j < w; j += lanes) K::transpose(std::min(lanes, w - j), m, all + j * d_ + i0 * lanes, lanes, U + j * m, m);
       sink(i0, m, Index(0), w, U, m);
+    }
+  }
+  void update(const S* N, Index j0, Index w, int slot, const Work& work, const Team& team, const linalg::WeightUpdate<S>& u) const {
+    if (!work.fast) return work.packed.update(N, j0, w, u, team[slot]);
+    constexpr Index tile = linalg::tile_columns;
+    for (Index j = 0; j < w; j += tile) {
+      const Index n = std::min(tile, w - j);
+      columns().update(lifted(N + j * rank(), n, slot, work), j0 + j, n, u, team[slot].rows);
     }
   }
 
@@ -192,7 +196,7 @@ class ProjectorState<Dct, S, K> {
     for (Index j = 0; j < w; j += lanes) {
       const Index n = std::min(lanes, w - j);
       S* x = signals(slot, work);
-      gather(a, j0 + j, n, x, team[slot]);
+      columns().load(a, j0 + j, n, x, team[slot]);
       transform(a, j0 + j, n, x, slot, work, team);
       for (Index i = 0; i < rank(); ++i) std::memset(x + work.in_use[i] * lanes, 0, lanes * sizeof(S));
       for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
@@ -270,36 +274,22 @@ class ProjectorState<Dct, S, K> {
   S* selected(int slot, const Work& work) const { return signals(slot, work) + d_ * std::max(linalg::tile_columns, 2 * lanes); }
   S* plan_work(int slot, const Work& work) const { return selected(slot, work) + rank() * lanes; }
 
-  /// w columns of G from j, interleaved by groups of `lanes`: element (i, l) of group g at x[(g d + i) lanes + l]. Lanes
-  /// beyond the last column are zero.
-  void gather(const Source& a, Index j, Index w, S* x, const linalg::Scratch<S>& scratch) const {
-    using V = typename K::template V<S>;
-    const bool plain = a.gradient.dtype == detail::DtypeOf<S>::value && a.scale == 1;
-    if (w % lanes != 0) std::memset(x + w / lanes * lanes * d_, 0, std::size_t(d_ * lanes) * sizeof(S));
-    if (plain && a.gradient.col_stride == 1 && w % lanes == 0) {
-      // rows are contiguous, pages apart: the next ones are asked for while these are copied
-      constexpr Index ahead = 16;
-      for (Index i = 0; i < d_; ++i) {
-        const S* from = a.gradient.template at<const S>(i, j);
-        if (i + ahead < d_)
-          for (Index l = 0; l < w; l += lanes) __builtin_prefetch(a.gradient.template at<const S>(i + ahead, j + l));
-        for (Index l = 0; l < w; l += lanes) V::load(from + l).store(x + l * d_ + i * lanes);
-      }
-      return;
+  linalg::Interleaved<S, K> columns() const { return {d_}; }
+  /// U = P N for w <= 64 columns of N, interleaved.
+  const S* lifted(const S* N, Index w, int slot, const Work& work) const {
+    const Index r = rank();
+    S* all = signals(slot, work);
+    S* rows = selected(slot, work);
+    for (Index j = 0; j < w; j += lanes) {
+      const Index n = std::min(lanes, w - j);
+      S* x = all + j * d_;
+      std::memset(x, 0, std::size_t(d_ * lanes) * sizeof(S));
+      if (n < lanes) std::memset(rows, 0, std::size_t(r * lanes) * sizeof(S));
+      K::transpose(r, n, N + j * r, r, rows, lanes);
+      for (Index i = 0; i < r; ++i) std::memcpy(x + work.in_use[i] * lanes, rows + i * lanes, lanes * sizeof(S));
+      inverse(x, plan_work(slot, work));
     }
-    for (Index l = 0; l < w; l += lanes) {
-      const Index n = std::min(lanes, w - l);
-      S* group = x + l * d_;
-      if (plain && a.gradient.row_stride == 1) {
-        K::transpose(d_, n, a.gradient.template at<const S>(0, j + l), a.gradient.col_stride, group, lanes);
-        continue;
-      }
-      for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
-        const Index m = std::min(linalg::block_rows, d_ - i0), ld = m + linalg::stage_padding;
-        a.load_gradient(i0, m, j + l, n, scratch.stage, ld);
-        K::transpose(m, n, scratch.stage, ld, group + i0 * lanes, lanes);
-      }
-    }
+    return all;
   }
 
   /// x <- T(x) (+ E^) for one group, its n columns of A from j.
@@ -315,37 +305,6 @@ class ProjectorState<Dct, S, K> {
       K::transpose(m, n, block, m, e + i0 * lanes, lanes);
     }
     K::combine(d_ * lanes, 1.0, x, 1.0, e, x);
-  }
-
-  /// score_i += sum over the lanes of |x| or x^2: `lanes` rows at a time turned in registers, added pairwise, then in double.
-  void add_scores(const S* x, double* score) const {
-    using V = typename K::template V<S>;
-    for (Index i0 = 0; i0 < d_; i0 += lanes) {
-      const Index m = std::min(lanes, d_ - i0);
-      V rows[lanes];
-      for (Index i = 0; i < lanes; ++i) {
-        const V v = i < m ? V::load(x + (i0 + i) * lanes) : V::zero();
-        rows[i] = options_.score == Score::L1 ? kernel::abs(v) : v * v;
-      }
-      kernel::transpose(rows);
-      for (Index half = lanes / 2; half > 0; half /= 2)
-        for (Index i = 0; i < half; ++i) rows[i] = rows[i] + rows[i + half];
-      for (Index i = 0; i < m; ++i) score[i0 + i] += double(rows[0].v[i]);
-    }
-  }
-
-  /// ||a_j||^2 from the coefficients, T being orthonormal: lanes over 256 rows at a time, then double.
-  void energies(const S* x, Index n, double* energy) const {
-    using V = typename K::template V<S>;
-    std::fill_n(energy, n, 0.0);
-    for (Index i0 = 0; i0 < d_; i0 += linalg::block_rows) {
-      V sum = V::zero();
-      for (Index i = i0; i < std::min(d_, i0 + linalg::block_rows); ++i) {
-        const V v = V::load(x + i * lanes);
-        sum = kernel::fma(v, v, sum);
-      }
-      for (Index l = 0; l < n; ++l) energy[l] += double(sum.v[l]);
-    }
   }
 
   static void visit_state(auto& self, auto&& f) {

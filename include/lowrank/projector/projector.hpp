@@ -18,7 +18,8 @@
 //   keep(A, j0, w, R, E, slot, work, team)           E_J = A_J - P R_J for error feedback, E a CompactMatrix
 //
 // `static constexpr bool orthonormal = false` says that P^T P is not the identity: Residual and ErrorFeedback, which take
-// A - P R for what was lost, then do not compile.
+// A - P R for what was lost, then do not compile. `refresh_checks = true` says that refresh() gives false if A is not finite, so
+// that A need not be read beforehand.
 // Until commit() the state is const, so a step that turns out to be impossible leaves it as it was.
 #pragma once
 
