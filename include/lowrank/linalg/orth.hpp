@@ -12,6 +12,7 @@
 #include <cmath>  // std::sqrt, std::ilogb, std::ldexp
 #include <cstdint>
 
+#include <lowrank/linalg/gemm.hpp>
 #include <lowrank/linalg/symmetric.hpp>
 #include <lowrank/linalg/vectors.hpp>
 

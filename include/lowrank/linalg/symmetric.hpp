@@ -110,7 +110,7 @@ class SymmetricProduct {
   /// Rows [i0, i0 + rows) of any number as panels one after another.
   static void pack_rows(const Strided<S, K>& x, Index i0, Index rows, Index k0, Index depth, S* panels) {
     const Index whole = rows / height * height;
-    pack_panels<K>(x.in_place(i0, k0), whole, depth, panels);
+    pack_panels<K>(x.in_place(i0, k0), whole, depth, panels, depth);
     if (whole < rows) pack(x, i0 + whole, rows - whole, k0, depth, panels + whole * depth);
   }
 
