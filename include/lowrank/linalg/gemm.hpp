@@ -150,7 +150,7 @@ void multiply_piece(const A& a, const B& b, const Piece& piece, Index k0, Index 
 template <class S, class K, class Terms>
 void sum_products(Index m, Index n, const Terms& terms, S* c, Index ldc, Mode mode, const Team<S, K>& team) {
   const Index side = side_of(team);
-  const Cut cut(m, n, side, 2 * side, team.threads());
+  const Cut cut(m, n, side, 4 * side, team.threads());
   lowrank::detail::for_each(cut.down * cut.across, team.threads(), [&](Index item, int slot) {
     const Piece piece = cut.piece(item, m, n);
     S* out = c + piece.i0 + piece.j0 * ldc;
