@@ -12,6 +12,7 @@
 #include <cmath>  // std::sqrt, std::ilogb, std::ldexp
 #include <cstdint>
 
+#include <lowrank/linalg/gemm.hpp>
 #include <lowrank/linalg/symmetric.hpp>
 #include <lowrank/linalg/vectors.hpp>
 
@@ -158,16 +159,22 @@ class Orth {
 
   /// inverse_ = M D with M = L^-1, one block row j after another:
   ///   L_j = G_j M^T,   G_jj - L_j L_j^T = L_jj L_jj^T,   M_jj = L_jj^-1,   M_j = -M_jj (L_j M)
-  /// False when a pivot (the squared sine between a column and those before it) drowns in the error of G.
+  /// where products read only as much of M as is not zero. False when a pivot (the squared sine between a column and those before it) drowns in the error of G.
   bool factor(const Team<S, K>& team) const {
     std::fill_n(inverse_, ld_ * r_, S(0));
     for (Index j0 = 0; j0 < r_; j0 += block) {
       const Index w = std::min(block, r_ - j0);
       const S* row = gram_ + j0;
-      if (j0 > 0) {
-        gemm<K>(w, j0, j0, columns<K, S>(row, ld_), transposed<K, S>(inverse_, ld_), left_, block, team);
-        gemm<K>(w, w, j0, columns<K, S>(left_, block), transposed<K, S>(left_, block), square_, block, team);
-      }
+      const auto left = columns<K, S>(left_, block), square = columns<K, S>(square_, block);
+      const auto each_strip = [&](const auto& f) {  // of the columns before j0; threads gain where these are many
+        lowrank::detail::for_each((j0 + tile_columns - 1) / tile_columns, j0 < 4 * block_depth ? 1 : team.threads(), [&](Index strip, int slot) {
+          f(strip * tile_columns, std::min(tile_columns, j0 - strip * tile_columns), team[slot]);
+        });
+      };
+      each_strip([&](Index c, Index n, const Scratch<S>& scratch) {
+        multiply(w, n, 0, c + n, columns<K, S>(row, ld_), transposed<K, S>(inverse_ + c, ld_), left_ + c * block, block, scratch);
+      });
+      if (j0 > 0) multiply(w, w, 0, j0, left, left.transposed(), square_, block, team[0]);
       // columns of L, rows of M: a step updates whole ones, whatever they hold beside the triangle
       double L[block][block] = {}, M[block][block] = {};
       for (Index j = 0; j < w; ++j)
@@ -181,11 +188,11 @@ class Orth {
         for (Index q = j + 1; q < w; ++q)
           for (Index i = 0; i < block; ++i) L[q][i] -= L[j][q] * L[j][i];
       }
-      for (Index i = 0; i < w; ++i) {
-        M[i][i] = 1;
-        for (Index p = 0; p < i; ++p)
+      for (Index p = 0; p < w; ++p) {
+        M[p][p] = 1;
+        for (Index j = 0; j < block; ++j) M[p][j] /= L[p][p];
+        for (Index i = p + 1; i < w; ++i)
           for (Index j = 0; j < block; ++j) M[i][j] -= L[p][i] * M[p][j];
-        for (Index j = 0; j < block; ++j) M[i][j] /= L[i][i];
       }
       for (Index j = 0; j < w; ++j)
         for (Index i = 0; i < w; ++i) {
@@ -193,16 +200,26 @@ class Orth {
           inverse_[j0 + i + (j0 + j) * ld_] = x;
           square_[i + j * block] = -x;
         }
-      if (j0 > 0) {
-        gemm<K>(w, j0, j0, columns<K, S>(left_, block), columns<K, S>(inverse_, ld_), product_, block, team);
-        gemm<K>(w, j0, w, columns<K, S>(square_, block), columns<K, S>(product_, block), inverse_ + j0, ld_, team);
-      }
+      each_strip([&](Index c, Index n, const Scratch<S>& scratch) {
+        S* strip = product_ + c * block;
+        multiply(w, n, c, j0, left, columns<K, S>(inverse_ + c * ld_, ld_), strip, block, scratch);
+        multiply(w, n, 0, w, square, columns<K, S>(strip, block), inverse_ + j0 + c * ld_, ld_, scratch);
+      });
     }
     for (Index j = 0; j < r_; ++j) {
       S* column = inverse_ + j + j * ld_;
       K::combine(r_ - j, norms_[j], column, 0.0, column, column);
     }
     return true;
+  }
+
+  /// C <- A B by one thread, where only [from, to) of the depth is not zero: the bits of gemm().
+  static void multiply(Index m, Index n, Index from, Index to, const Strided<S, K>& a, const Strided<S, K>& b, S* c, Index ldc,
+                       const Scratch<S>& scratch) {
+    for (Index k0 = from, end; k0 < to; k0 = end) {
+      end = std::min(to, (k0 / block_depth + 1) * block_depth);
+      detail::multiply_piece<K>(a, b, {0, m, 0, n}, k0, end - k0, detail::Result<S>{c, ldc, k0 > from}, tile_columns, scratch);
+    }
   }
 
   /// Y <- Y X, X = inverse_^T upper triangular. From right to left, since X_kj = 0 for k > j: what a block of columns

@@ -8,7 +8,6 @@
 #pragma once
 
 #include <lowrank/linalg/factor.hpp>
-#include <lowrank/linalg/straight.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace linalg {

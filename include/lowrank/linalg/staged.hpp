@@ -1,10 +1,10 @@
 // A large product whose columns of B are put side by side once, for all rows: read where they are, pages apart, they cost a tenth
-// of the rate, and put side by side for each block of rows (straight.hpp) as much. The bits are gemm()'s.
+// of the rate, and put side by side for each block of rows (gemm.hpp) as much. The bits are gemm()'s.
 //
 // In rounds of as many blocks of the depth as there is room for: all threads stage B, then each packs rows of A and multiplies.
 #pragma once
 
-#include <lowrank/linalg/straight.hpp>
+#include <lowrank/linalg/gemm.hpp>
 
 namespace lowrank::inline LOWRANK_ABI {
 namespace linalg {
@@ -34,7 +34,7 @@ void staged_product(Index m, Index n, Index depth, const Strided<S, K>& a, const
   constexpr Index cols = K::tile_cols, height = 2 * K::template lanes<S>, few = 4 * block_rows;
   const Index stages = (n + height - 1) / height, groups = stages * (height / cols);
   const Index apart = groups * K::group_stride(block_depth), blocks = size / apart;  // of the depth, in a round
-  if (m <= few || blocks == 0) return product(m, n, depth, a, b, c, ldc, team);  // B stays in the caches: no need
+  if (m <= few || blocks == 0) return gemm<K>(m, n, depth, a, b, c, ldc, team);  // B stays in the caches: no need
   const detail::Cut cut(m, n, block_rows, n, team.threads());
   for (Index round = 0; round < depth; round += blocks * block_depth) {
     const Index end = std::min(depth, round + blocks * block_depth), staged = (end - round + block_depth - 1) / block_depth;
@@ -54,7 +54,7 @@ void staged_product(Index m, Index n, Index depth, const Strided<S, K>& a, const
       const auto [i0, rows, j0, width] = cut.piece(item, m, n);
       for (Index block = 0; block < staged; ++block) {
         const Index k0 = round + block * block_depth, inner = std::min(block_depth, end - k0);
-        pack_panels<K>(a.in_place(i0, k0), rows, inner, scratch.rows);
+        pack_panels<K>(a.in_place(i0, k0), rows, inner, scratch.rows, inner);
         for (Index j = 0; j < width; j += cols) {
           const S *columns = group(block, inner, j0 + j), *next = columns + K::group_stride(inner);
           for (Index i = 0; i < rows; i += height) {

@@ -110,7 +110,7 @@ class SymmetricProduct {
   /// Rows [i0, i0 + rows) of any number as panels one after another.
   static void pack_rows(const Strided<S, K>& x, Index i0, Index rows, Index k0, Index depth, S* panels) {
     const Index whole = rows / height * height;
-    pack_panels<K>(x.in_place(i0, k0), whole, depth, panels);
+    pack_panels<K>(x.in_place(i0, k0), whole, depth, panels, depth);
     if (whole < rows) pack(x, i0 + whole, rows - whole, k0, depth, panels + whole * depth);
   }
 
@@ -125,6 +125,7 @@ class SymmetricProduct {
   void by_blocks(Index n, Index depth, const Strided<S, K>& x, S* c, Index ldc, Triangle triangle, const Team<S, K>& team,
                  const Packed& packed, const Done& done) const {
     const Index panels = (n + height - 1) / height;
+    const bool alone = team.threads() == 1;  // and in the order of the blocks
     for (Index round = 0; round < depth; round += apart * block_depth) {
       const Index blocks = std::min(apart, (depth - round + block_depth - 1) / block_depth);
       lowrank::detail::for_each(blocks, team.threads(), [&](Index block, int slot) {
@@ -134,12 +135,12 @@ class SymmetricProduct {
         packed(0, n, k0, inner);
         for (Index j0 = 0; j0 < n; j0 += cols)
           for (Index i0 = j0 / height * height; i0 < n; i0 += height)
-            tile(n, inner, scratch.rows + i0 * inner, scratch.rows + j0 / height * height * inner + j0 % height, height, i0, j0, sums_ + block * n * n, n,
-                 false, scratch.edge);
+            tile(n, inner, scratch.rows + i0 * inner, scratch.rows + j0 / height * height * inner + j0 % height, height, i0, j0,
+                 alone ? c : sums_ + block * n * n, alone ? ldc : n, alone && k0 > 0, scratch.edge);
       });
       lowrank::detail::for_each(panels, team.threads(), [&](Index j, int) {
         const Index j0 = j * height, width = std::min(height, n - j0);
-        for (Index q = j0; q < j0 + width; ++q) {
+        for (Index q = j0; !alone && q < j0 + width; ++q) {
           S* to = c + j0 + q * ldc;
           for (Index block = 0; block < blocks; ++block)
             K::combine(n - j0, 1.0, sums_ + block * n * n + j0 + q * n, round + block > 0 ? 1.0 : 0.0, to, to);

@@ -87,11 +87,8 @@ class BlockIteration : public DenseProjector<Options, S, K> {
       K::combine(d * r, 1e-4 * std::sqrt(energy) / double(r), P, 1.0, Y, P);
       work.orth(P, team);
     }
-    for (Index j = 0; j < r; ++j) {
-      double along = 0;
-      for (Index i = 0; i < d; ++i) along += double(old[i + j * d]) * double(P[i + j * d]);
-      if (along < 0) K::combine(d, -1.0, P + j * d, 0.0, P + j * d, P + j * d);
-    }
+    for (Index j = 0; j < r; ++j)
+      if (linalg::dot<K>(d, old + j * d, P + j * d) < 0) K::combine(d, -1.0, P + j * d, 0.0, P + j * d, P + j * d);
     return true;
   }
 
