@@ -132,14 +132,14 @@ class SparseProduct {
     const bool sorted = panels > 2 * threads_;  // one thread does it, for as long as it saves in two panels
     if (dX.data != nullptr && sorted) sort(support, values);
     const auto width = [&](Index panel) { return std::min(tokens, N - panel * tokens); };
-    const auto turn = [&](Index panel, Index group) {
+    const auto turn = [&](Index panel, Index place) {
       const Index at = panel % summed * tokens;
-      if (dv != nullptr) gather(X, n_, panel * tokens, width(panel), X_ + group * n_ * row + at, row);
-      gather(dY, m_, panel * tokens, width(panel), Y_ + (group * summed + panel % summed) * m_ * tokens, tokens);
+      if (dv != nullptr) gather(X, n_, panel * tokens, width(panel), X_ + place * n_ * row + at, row);
+      gather(dY, m_, panel * tokens, width(panel), Y_ + (place * summed + panel % summed) * m_ * tokens, tokens);
     };
-    const auto spread = [&](Index panel, Index group, int slot) {
+    const auto spread = [&](Index panel, Index place, int slot) {
       S* out = dX_ + slot * n_ * tokens;
-      const S* from = Y_ + (group * summed + panel % summed) * m_ * tokens;
+      const S* from = Y_ + (place * summed + panel % summed) * m_ * tokens;
       if (sorted)
         return add_rows(n_, panel * tokens, width(panel), dX, slot,
                         [&](Index j, S* y) { multiply_row(starts_[j], starts_[j + 1], sorted_, rows_, from, y); });
@@ -150,16 +150,16 @@ class SparseProduct {
       for (Index f = 0; f < n_; f += high) add(out + f * tokens, f, std::min(high, n_ - f), panel * tokens, width(panel), dX, slot);
     };
     Index first = 0;
-    // a group of panels for each thread, which no other thread's cache has to give
+    // a group of panels at a time for each thread, at the thread's own place, which no other thread's cache has to give
     for (; threads_ <= summed && groups - first >= threads_; first += kept_) {
       lowrank::detail::for_each(kept_, threads_, [&](Index group, int slot) {
         const Index begin = (first + group) * summed, end = std::min(panels, begin + summed);
-        for (Index panel = begin; panel < end; ++panel) turn(panel, group);
-        for (Index panel = begin; dX.data != nullptr && panel < end; ++panel) spread(panel, group, slot);
+        for (Index panel = begin; panel < end; ++panel) turn(panel, slot);
+        for (Index panel = begin; dX.data != nullptr && panel < end; ++panel) spread(panel, slot, slot);
         if (dv == nullptr) return;
         S* sums = group == 0 ? dv : partial_ + (group - 1) * entries_;
         if (group > 0) std::fill_n(sums, support.entries(), S(0));
-        sample(support, 0, m_, group, end - begin, sums);
+        sample(support, 0, m_, slot, end - begin, sums);
       });
       for (Index group = 1; dv != nullptr && group < kept_; ++group)
         K::combine(support.entries(), 1.0, partial_ + (group - 1) * entries_, 1.0, dv, dv);
@@ -263,11 +263,11 @@ class SparseProduct {
   }
   /// dv_k += dY_i . X_(j_k) over the panels of a group, for rows [i0, end). As many features at a time as the second cache level
   /// holds beside the rest: reached_ is how far each row has come.
-  void sample(const Support& support, Index i0, Index end, Index group, Index panels, S* dv) const {
+  void sample(const Support& support, Index i0, Index end, Index place, Index panels, S* dv) const {
     constexpr Index wide = 512;
-    const S* X = X_ + group * n_ * row;
-    const S* Y = Y_ + group * m_ * row;
-    std::int32_t* reached = reached_ + group * m_;
+    const S* X = X_ + place * n_ * row;
+    const S* Y = Y_ + place * m_ * row;
+    std::int32_t* reached = reached_ + place * m_;
     support.with_columns([&](const auto* columns) {
       for (Index i = i0; i < end; ++i) reached[i] = std::int32_t(support.begin(i));
       for (Index j0 = 0; j0 < n_; j0 += wide)
