@@ -179,11 +179,12 @@ class SparseProduct {
 
  private:
   static constexpr Index row = summed * tokens;  // of a group: a feature's tokens in all of its panels
-  static constexpr Index high = 64;              // features that are added to Y at a time
+  static constexpr Index high = 64;              // features that are turned at a time
 
   /// panel[f * ld + t] = X(f, t0 + t), zero beyond the last of 64 tokens.
   void gather(const Factor<S, K>& X, Index features, Index t0, Index width, S* panel, Index ld) const {
-    X.transposed().load(t0, width, 0, features, panel, ld);
+    for (Index f = 0; f < features; f += high)  // what is asked for ahead of being turned stays in the first cache
+      X.transposed().load(t0, width, f, std::min(high, features - f), panel + f * ld, ld);
     if (width < tokens)
       for (Index f = 0; f < features; ++f) std::fill_n(panel + f * ld + width, tokens - width, S(0));
   }
