@@ -108,7 +108,7 @@ class SparseProduct {
   SparseProduct(Arena& arena, int threads, Index m, Index n, Index entries)
       : m_(m), n_(n), threads_(threads), kept_(std::min<Index>(threads, summed)),
         X_(arena.take<S>(std::max<Index>(kept_ * summed, threads) * n * tokens)),
-        Y_(arena.take<S>(std::max<Index>(kept_ * summed, threads) * m * tokens)), tile_(arena.take<S>(threads * tokens * tokens)),
+        Y_(arena.take<S>(std::max<Index>(kept_ * summed, threads) * m * tokens)), tile_(arena.take<S>(threads * 2 * high * tokens)),
         dX_(arena.take<S>(threads * n * tokens)), partial_(arena.take<S>((kept_ - 1) * entries)), entries_(entries),
         sorted_(arena.take<S>(entries)), rows_(arena.take<std::int32_t>(entries)), starts_(arena.take<std::int32_t>(n + 1)),
         reached_(arena.take<std::int32_t>(kept_ * m)) {}
@@ -118,12 +118,10 @@ class SparseProduct {
     lowrank::detail::for_each((N + tokens - 1) / tokens, threads_, [&](Index panel, int slot) {
       const Index t0 = panel * tokens, width = std::min(tokens, N - t0);
       S* x = X_ + slot * n_ * tokens;
-      S* y = Y_ + slot * m_ * tokens;
       gather(X, n_, t0, width, x, tokens);
       support.with_columns([&](const auto* columns) {
-        for (Index i = 0; i < m_; ++i) multiply_row(support.begin(i), support.end(i), values, columns, x, y + i * tokens);
+        add_rows(m_, t0, width, Y, slot, [&](Index i, S* y) { multiply_row(support.begin(i), support.end(i), values, columns, x, y); });
       });
-      scatter(y, m_, t0, width, Y, slot);
     });
   }
 
@@ -134,35 +132,34 @@ class SparseProduct {
     const bool sorted = panels > 2 * threads_;  // one thread does it, for as long as it saves in two panels
     if (dX.data != nullptr && sorted) sort(support, values);
     const auto width = [&](Index panel) { return std::min(tokens, N - panel * tokens); };
-    const auto turn = [&](Index panel, Index group) {
+    const auto turn = [&](Index panel, Index place) {
       const Index at = panel % summed * tokens;
-      if (dv != nullptr) gather(X, n_, panel * tokens, width(panel), X_ + group * n_ * row + at, row);
-      gather(dY, m_, panel * tokens, width(panel), Y_ + (group * summed + panel % summed) * m_ * tokens, tokens);
+      if (dv != nullptr) gather(X, n_, panel * tokens, width(panel), X_ + place * n_ * row + at, row);
+      gather(dY, m_, panel * tokens, width(panel), Y_ + (place * summed + panel % summed) * m_ * tokens, tokens);
     };
-    const auto spread = [&](Index panel, Index group, int slot) {
+    const auto spread = [&](Index panel, Index place, int slot) {
       S* out = dX_ + slot * n_ * tokens;
-      const S* from = Y_ + (group * summed + panel % summed) * m_ * tokens;
-      if (sorted) {
-        for (Index j = 0; j < n_; ++j) multiply_row(starts_[j], starts_[j + 1], sorted_, rows_, from, out + j * tokens);
-      } else {
-        std::fill_n(out, n_ * tokens, S(0));
-        support.with_columns([&](const auto* columns) {
-          for (Index i = 0; i < m_; ++i) spread_row(support.begin(i), support.end(i), values, columns, from + i * tokens, out);
-        });
-      }
-      scatter(out, n_, panel * tokens, width(panel), dX, slot);
+      const S* from = Y_ + (place * summed + panel % summed) * m_ * tokens;
+      if (sorted)
+        return add_rows(n_, panel * tokens, width(panel), dX, slot,
+                        [&](Index j, S* y) { multiply_row(starts_[j], starts_[j + 1], sorted_, rows_, from, y); });
+      std::fill_n(out, n_ * tokens, S(0));
+      support.with_columns([&](const auto* columns) {
+        for (Index i = 0; i < m_; ++i) spread_row(support.begin(i), support.end(i), values, columns, from + i * tokens, out);
+      });
+      for (Index f = 0; f < n_; f += high) add(out + f * tokens, f, std::min(high, n_ - f), panel * tokens, width(panel), dX, slot);
     };
     Index first = 0;
-    // a group of panels for each thread, which no other thread's cache has to give
+    // a group of panels at a time for each thread, at the thread's own place, which no other thread's cache has to give
     for (; threads_ <= summed && groups - first >= threads_; first += kept_) {
       lowrank::detail::for_each(kept_, threads_, [&](Index group, int slot) {
         const Index begin = (first + group) * summed, end = std::min(panels, begin + summed);
-        for (Index panel = begin; panel < end; ++panel) turn(panel, group);
-        for (Index panel = begin; dX.data != nullptr && panel < end; ++panel) spread(panel, group, slot);
+        for (Index panel = begin; panel < end; ++panel) turn(panel, slot);
+        for (Index panel = begin; dX.data != nullptr && panel < end; ++panel) spread(panel, slot, slot);
         if (dv == nullptr) return;
         S* sums = group == 0 ? dv : partial_ + (group - 1) * entries_;
         if (group > 0) std::fill_n(sums, support.entries(), S(0));
-        sample(support, 0, m_, group, end - begin, sums);
+        sample(support, 0, m_, slot, end - begin, sums);
       });
       for (Index group = 1; dv != nullptr && group < kept_; ++group)
         K::combine(support.entries(), 1.0, partial_ + (group - 1) * entries_, 1.0, dv, dv);
@@ -182,25 +179,42 @@ class SparseProduct {
 
  private:
   static constexpr Index row = summed * tokens;  // of a group: a feature's tokens in all of its panels
+  static constexpr Index high = 64;              // features that are turned at a time
 
   /// panel[f * ld + t] = X(f, t0 + t), zero beyond the last of 64 tokens.
   void gather(const Factor<S, K>& X, Index features, Index t0, Index width, S* panel, Index ld) const {
-    X.transposed().load(t0, width, 0, features, panel, ld);
+    for (Index f = 0; f < features; f += high)  // what is asked for ahead of being turned stays in the first cache
+      X.transposed().load(t0, width, f, std::min(high, features - f), panel + f * ld, ld);
     if (width < tokens)
       for (Index f = 0; f < features; ++f) std::fill_n(panel + f * ld + width, tokens - width, S(0));
   }
-  /// Y(f, t0 + t) += panel[f * 64 + t].
-  void scatter(const S* panel, Index features, Index t0, Index width, const Memory<void>& Y, int slot) const {
-    if (Y.row_stride != 1) return write_block<K>(linalg::transposed(Y), t0, width, 0, features, panel, tokens, Mode::Add);
-    // long runs of Y, few at a time
-    constexpr Index high = 4 * tokens, wide = tokens / 4;
-    S* tile = tile_ + slot * high * wide;
-    for (Index f = 0; f < features; f += high)
-      for (Index t = 0; t < width; t += wide) {
-        const Index rows = std::min(high, features - f), cols = std::min(wide, width - t);
-        K::transpose(cols, rows, panel + f * tokens + t, tokens, tile, high);
-        write_block<K>(Y, f, rows, t0 + t, cols, tile, high, Mode::Add);
-      }
+  /// Y(f, t0 + t) += the sum of feature f and token t0 + t, of which sums(f, out) computes 64.
+  template <class Row>
+  void add_rows(Index features, Index t0, Index width, const Memory<void>& Y, int slot, const Row& sums) const {
+    S* rows = tile_ + 2 * slot * high * tokens;
+    for (Index f = 0; f < features; f += high) {
+      const Index here = std::min(high, features - f);
+      for (Index i = 0; i < here; ++i) sums(f + i, rows + i * tokens);
+      add(rows, f, here, t0, width, Y, slot);
+    }
+  }
+  /// Y(f + i, t0 + t) += rows[i * 64 + t], no more than 64 of them.
+  void add(const S* rows, Index f, Index count, Index t0, Index width, const Memory<void>& Y, int slot) const {
+    if (Y.row_stride != 1) return write_block<K>(linalg::transposed(Y), t0, width, f, count, rows, tokens, Mode::Add);
+    if (count == high && width == tokens && Y.dtype == lowrank::detail::DtypeOf<S>::value) {
+      for (Index t = 0; t < tokens; t += V::lanes)
+        for (Index i = 0; i < high; i += V::lanes) {
+          V x[V::lanes];
+          for (Index l = 0; l < V::lanes; ++l) x[l] = V::load(rows + (i + l) * tokens + t);
+          kernel::transpose(x);
+          S* y = Y.template at<S>(f + i, t0 + t);
+          for (Index l = 0; l < V::lanes; ++l) (V::load(y + l * Y.col_stride) + x[l]).store(y + l * Y.col_stride);
+        }
+      return;
+    }
+    S* tile = tile_ + (2 * slot + 1) * high * tokens;
+    K::transpose(width, count, rows, tokens, tile, high);
+    write_block<K>(Y, f, count, t0, width, tile, high, Mode::Add);
   }
 
   /// The entries column by column, rows ascending: S^T dY is then a product like S X, and each sum the one of spread_row().
@@ -250,11 +264,11 @@ class SparseProduct {
   }
   /// dv_k += dY_i . X_(j_k) over the panels of a group, for rows [i0, end). As many features at a time as the second cache level
   /// holds beside the rest: reached_ is how far each row has come.
-  void sample(const Support& support, Index i0, Index end, Index group, Index panels, S* dv) const {
+  void sample(const Support& support, Index i0, Index end, Index place, Index panels, S* dv) const {
     constexpr Index wide = 512;
-    const S* X = X_ + group * n_ * row;
-    const S* Y = Y_ + group * m_ * row;
-    std::int32_t* reached = reached_ + group * m_;
+    const S* X = X_ + place * n_ * row;
+    const S* Y = Y_ + place * m_ * row;
+    std::int32_t* reached = reached_ + place * m_;
     support.with_columns([&](const auto* columns) {
       for (Index i = i0; i < end; ++i) reached[i] = std::int32_t(support.begin(i));
       for (Index j0 = 0; j0 < n_; j0 += wide)
