@@ -159,7 +159,8 @@ class Orth {
 
   /// inverse_ = M D with M = L^-1, one block row j after another:
   ///   L_j = G_j M^T,   G_jj - L_j L_j^T = L_jj L_jj^T,   M_jj = L_jj^-1,   M_j = -M_jj (L_j M)
-  /// where products read only as much of M as is not zero. False when a pivot (the squared sine between a column and those before it) drowns in the error of G.
+  /// where products read only as much of M as is not zero. False when a pivot (the squared sine between a column and those before it)
+  /// drowns in the error of G.
   bool factor(const Team<S, K>& team) const {
     std::fill_n(inverse_, ld_ * r_, S(0));
     for (Index j0 = 0; j0 < r_; j0 += block) {
