@@ -90,6 +90,6 @@ TEMPLATE_TEST_CASE("A projection has the same bits from every storage", "[linalg
   for (const Index r : {1, 3, 32}) check<TestType, kernel::Best>(1100, 250, r, 0.7);
   check<TestType, kernel::Best>(530, 700, 33, 0.7);
   check<TestType, kernel::Portable>(530, 700, 9, 0.7);
-  // R of all columns is larger than the scratch: A is read for a part of the directions at a time
+  // more directions than a block has rows
   check<TestType, kernel::Best>(300, 290, 260, 1.0);
 }
