@@ -148,7 +148,7 @@ struct Products {
     lowrank::detail::for_each((k + tile - 1) / tile, team.threads(), [&](Index t, int slot) { f(t * tile, std::min(tile, k - t * tile), slot); });
   }
   void project() {
-    packed.pack_down(linalg::transposed<K>(P.data(), d), linalg::Order::Columns, team);
+    packed.pack_down(linalg::transposed<K>(P.data(), d), team);
     const linalg::Strided<float, K> a{A.data(), rows() ? k : 1, rows() ? 1 : d};
     for_tiles([&](Index j, Index w, int slot) { packed.project(a, j, w, R.data() + j * r, nullptr, team[slot]); });
   }

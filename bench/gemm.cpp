@@ -39,7 +39,7 @@ struct Products {
   }
 
   void project() {
-    packed.pack_down(linalg::transposed<K>(P.data(), d), linalg::Order::Columns, team);
+    packed.pack_down(linalg::transposed<K>(P.data(), d), team);
     const auto a = linalg::columns<K>(A.data(), d);
     for_tiles([&](Index j, Index w, int slot) { packed.project(a, j, w, R.data() + j * r, nullptr, team[slot]); });
   }

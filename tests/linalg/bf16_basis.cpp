@@ -86,7 +86,7 @@ Results run(Index d, Index r, Index k, const Strided<float, K>& basis, const Str
   const auto team = make_team<float, K>(std::max({d, r, k}));
   const Owned owned([d, r](Arena& arena) { return Bf16Basis<K>(arena, d, r); });
   Bf16Basis<K> packed = *owned;
-  packed.pack_down(basis.transposed(), order_of(a), *team);
+  packed.pack_down(basis.transposed(), *team);
   packed.pack_up(basis, *team);
   Results out{std::vector<float>(std::size_t(r * k)), std::vector<float>(std::size_t(d * k)), std::vector<double>(std::size_t(k))};
   lowrank::detail::for_each((k + tile_columns - 1) / tile_columns, team->threads(), [&](Index tile, int slot) {
@@ -182,9 +182,9 @@ TEST_CASE("of numbers that bf16 has, a basis of bf16 makes the product of Packed
   for (float& x : A) x = rounded(x);
   const auto team = make_team<float, K>(d);
   const Owned owned([](Arena& arena) { return Bf16Basis<K>(arena, d, r); });
-  owned->pack_down(transposed<K>(P.data(), d), Order::Columns, *team);  // OpenMP's threads are made
+  owned->pack_down(transposed<K>(P.data(), d), *team);  // OpenMP's threads are made
   const support::AllocationCount count;
-  owned->pack_down(transposed<K>(P.data(), d), Order::Columns, *team);
+  owned->pack_down(transposed<K>(P.data(), d), *team);
   owned->project(columns<K>(A.data(), d), 0, k, R.data(), nullptr, (*team)[0]);
   CHECK(count.since() == 0);
   for (Index j = 0; j < k; ++j)

@@ -201,7 +201,7 @@ TEMPLATE_TEST_CASE("a packed basis projects and lifts like the product", "", CAS
       const Owned owned([d, r](Arena& arena) { return PackedBasis<S, K>(arena, d, r); });
       PackedBasis<S, K> packed = *owned;
       for (int layout = 0; layout < 4; ++layout) {
-        packed.pack_down(basis.operand(layout).transposed(), order_of(a.operand(3 - layout)), *team);
+        packed.pack_down(basis.operand(layout).transposed(), *team);
         packed.pack_up(basis.operand(layout), *team);
         std::vector<S> down(std::size_t(r * k)), up(std::size_t(d * k)), product = down, lifted = up;
         std::vector<double> squares(static_cast<std::size_t>(k));

@@ -48,7 +48,7 @@ void check(Index d, Index w, Index r, double factor) {
   linalg::PackedBasis<S, K> packed = *owned;
   const auto project = [&](const auto& a) {
     Projected<S> out{std::vector<S>(std::size_t(r * w), S(7)), std::vector<double>(std::size_t(w), 7.0)};
-    packed.pack_down(linalg::transposed<K, S>(P.data(), d), linalg::order_of(a), *team, factor);
+    packed.pack_down(linalg::transposed<K, S>(P.data(), d), *team, factor);
     packed.project(a, 0, w, out.R.data(), out.energy.data(), (*team)[0], factor);
     std::vector<S> alone(std::size_t(r * w));
     packed.project(a, 0, w, alone.data(), nullptr, (*team)[0], factor);
@@ -90,6 +90,6 @@ TEMPLATE_TEST_CASE("A projection has the same bits from every storage", "[linalg
   for (const Index r : {1, 3, 32}) check<TestType, kernel::Best>(1100, 250, r, 0.7);
   check<TestType, kernel::Best>(530, 700, 33, 0.7);
   check<TestType, kernel::Portable>(530, 700, 9, 0.7);
-  // R of all columns is larger than the scratch: A is read for a part of the directions at a time
+  // more directions than a block has rows
   check<TestType, kernel::Best>(300, 290, 260, 1.0);
 }

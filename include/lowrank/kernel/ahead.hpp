@@ -3,7 +3,8 @@
 // products.
 #pragma once
 
-#include <cstdint>  // std::uintptr_t
+#include <algorithm>  // std::max
+#include <cstdint>    // std::uintptr_t
 
 #include <lowrank/core/error.hpp>
 
@@ -21,19 +22,20 @@ template <Access access>
 class Ahead {
  public:
   Ahead() = default;
-  /// `runs` runs of n values, the first at p, each `stride` values behind the one before.
+  /// `runs` runs of n values, the first at p, each `stride` values behind the one before: spread over `steps` calls of next(), or a line each.
   template <class S>
-  Ahead(const S* p, Index n, Index runs, Index stride) {
+  Ahead(const S* p, Index n, Index runs, Index stride, Index steps = 0) {
     const auto begin = reinterpret_cast<std::uintptr_t>(p);
     at_ = begin / line * line;
     run_ = left_ = (Index(begin - at_) + n * Index(sizeof(S)) + line - 1) / line;
     lines_ = run_ * runs;
     skip_ = std::uintptr_t(stride * Index(sizeof(S)) - run_ * line);
+    if (lines_ > 0) wait_ = pause_ = std::max<Index>(1, (steps + lines_ / 4) / lines_);  // rather not the last few than in half the steps
   }
 
   LOWRANK_INLINE void next() {
-    if (lines_ == 0) return;
-    --lines_;
+    if (--wait_ != 0) return;
+    wait_ = pause_;
     // to be read: into the second level, the first is full of packed operands; to be written: the next tile but a few
     if constexpr (access == Access::Read) __builtin_prefetch(reinterpret_cast<const void*>(at_), 0, 2);
     else __builtin_prefetch(reinterpret_cast<const void*>(at_), 1, 3);
@@ -42,12 +44,13 @@ class Ahead {
       left_ = run_;
       at_ += skip_;
     }
+    if (--lines_ == 0) wait_ = 0;  // no more
   }
 
  private:
   static constexpr std::intptr_t line = 64;
   std::uintptr_t at_ = 0;
-  Index run_ = 1, left_ = 1, lines_ = 0;
+  Index run_ = 1, left_ = 1, lines_ = 0, pause_ = 0, wait_ = 0;
   std::uintptr_t skip_ = 0;
 };
 

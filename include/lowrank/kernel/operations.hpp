@@ -273,20 +273,19 @@ struct Operations {
       store(sum + j, fma(value, value, load(sum + j, part)), part);
     });
   }
-  /// Of `partials` sums a column, those of lanes beyond are 0.
+  /// Of `partials` sums a column, those of lanes beyond are 0. Read up to a whole number of tile_cols columns.
   template <class S>
   static void fold_squares(Index n, const S* sums, Index ld, double* squares, Index partials = 2 * lanes<S>) {
-    constexpr Index L = lanes<S>, wide = 32;
+    constexpr Index L = lanes<S>, wide = tile_cols;
     for (Index j0 = 0; j0 < n; j0 += wide, sums += wide) {
-      const Index w = std::min(wide, n - j0);
       double x[L][wide];
       Index left = std::min(L, partials);
       for (Index l = 0; l < left; ++l)
-        for (Index j = 0; j < w; ++j) x[l][j] = double(l + L < partials ? sums[l * ld + j] + sums[(l + L) * ld + j] : sums[l * ld + j]);
+        for (Index j = 0; j < wide; ++j) x[l][j] = double(l + L < partials ? sums[l * ld + j] + sums[(l + L) * ld + j] : sums[l * ld + j]);
       for (Index half = L / 2; half > 0; left = std::min(left, half), half /= 2)
         for (Index l = 0; l + half < left; ++l)
-          for (Index j = 0; j < w; ++j) x[l][j] += x[l + half][j];
-      for (Index j = 0; j < w; ++j) squares[j0 + j] += x[0][j];
+          for (Index j = 0; j < wide; ++j) x[l][j] += x[l + half][j];
+      for (Index j = 0; j < std::min(wide, n - j0); ++j) squares[j0 + j] += x[0][j];
     }
   }
   /// squares[j] += sum_squares(m, column j, scale) of a matrix in rows, X(i, j) at x[i * stride + j], m <= 256, to the bit.

@@ -52,7 +52,7 @@ struct Bf16Basis {
 
   /// Packs scale P^T; P is an operand.
   template <class A>
-  void pack_down(const A& transposed_basis, Order, const Team<float, K>& team, double scale = 1) const {
+  void pack_down(const A& transposed_basis, const Team<float, K>& team, double scale = 1) const {
     lowrank::detail::for_each((d + block_depth - 1) / block_depth, team.threads(), [&](Index b, int slot) {
       const Index k0 = b * block_depth, depth = std::min(block_depth, d - k0);
       for (Index i = 0; i < r; i += block_rows)

@@ -22,13 +22,6 @@ namespace linalg {
 /// The direction in which a matrix is contiguous.
 enum class Order { Columns, Rows };
 
-/// How a product reads A: in rows where it lies so in memory, otherwise in columns, which are loaded if they are not there.
-template <class A>
-Order order_of(const A& a) {
-  const auto there = a.in_place(0, 0);
-  return there.data != nullptr && there.row_stride != 1 ? Order::Rows : Order::Columns;
-}
-
 /// A(i, j) = data[i * row_stride + j * col_stride], one stride being 1.
 template <class S, class K>
 struct Strided {

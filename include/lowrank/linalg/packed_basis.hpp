@@ -2,7 +2,7 @@
 // moves are read and written where they are, once, in either storage order: what is repacked is P and N, which are small.
 //
 //   columns (A(i, j) at a[i + j ld])   a tile of R has P in its lanes; a tile of U has P in its lanes
-//   rows    (A(i, j) at a[i ld + j])   a tile of R^T has A in its lanes (row_projection.hpp); a tile of U^T has N in its lanes
+//   rows    (A(i, j) at a[i ld + j])   the same, of A copied meanwhile (row_projection.hpp); a tile of U^T has N in its lanes
 //
 // One element is the same chain of multiply-adds either way (gemm.hpp), so the bits do not depend on the order.
 #pragma once
@@ -19,27 +19,23 @@ namespace linalg {
 template <class S, class K>
 struct PackedBasis {
   Index d = 0, r = 0;
-  S* down = nullptr;  // P^T: blocks of 256 along d, each padded(r) x depth; or as RowProjection has it
+  S* down = nullptr;  // P^T: blocks of 256 along d, each padded(r) x depth
   S* up = nullptr;    // P: blocks of 256 along r, each padded(d) x depth; or P^T as it is, r x d
-  bool in_groups = false;  // down is for a RowProjection
 
   PackedBasis() = default;
   PackedBasis(Arena& arena, Index dimension, Index rank)
       : d(dimension), r(rank), down(arena.take<S>(padded<K, S>(r) * d)), up(arena.take<S>(padded<K, S>(d) * r)) {}
 
-  /// Packs scale P^T for the projection of a matrix that order_of() finds in this order; P is an operand.
+  /// Packs scale P^T for project(), whatever the order of the matrix; P is an operand.
   template <class A>
-  void pack_down(const A& transposed_basis, Order order, const Team<S, K>& team, double scale = 1) {
-    using Rows = RowProjection<S, K>;
-    in_groups = order == Order::Rows && !narrow();
+  void pack_down(const A& transposed_basis, const Team<S, K>& team, double scale = 1) {
     lowrank::detail::for_each((d + block_depth - 1) / block_depth, packers(team), [&](Index b, int slot) {
       const Index k0 = b * block_depth;
-      const Index depth = std::min(block_depth, d - k0), ranks = in_groups ? Rows::whole_groups(r) : padded<K, S>(r);
-      S* block = down + ranks * k0;
-      if (in_groups) Rows::pack(transposed_basis, k0, depth, r, block, team[slot].stage);
-      for (Index i = 0; i < r && !in_groups; i += block_rows)
+      const Index depth = std::min(block_depth, d - k0);
+      S* block = down + padded<K, S>(r) * k0;
+      for (Index i = 0; i < r; i += block_rows)
         detail::pack<K>(transposed_basis, i, std::min(block_rows, r - i), k0, depth, block + i * depth, team[slot].stage);
-      if (scale != 1) K::combine(ranks * depth, scale, block, 0.0, block, block);
+      if (scale != 1) K::combine(padded<K, S>(r) * depth, scale, block, 0.0, block, block);
     });
   }
   /// Packs P for lift(), and for update() of weights in columns.
@@ -63,16 +59,20 @@ struct PackedBasis {
     });
   }
 
-  /// R = P^T A for the w columns from j0, in the order packed for: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null).
-  /// Of scale A, read where A is, with the scale that was packed. In rows A is read once if w r <= team.block_size().
+  /// R = P^T A for the w columns from j0: R r x w, leading dimension r. energy[j] = ||a_j||^2 (when not null).
+  /// Of scale A, read where A is, once, with the scale that was packed.
   template <class A>
   void project(const A& a, Index j0, Index w, S* R, double* energy, const Scratch<S>& scratch, double scale = 1) const {
     const Strided<S, K> there = a.in_place(0, j0);
-    if (in_groups) return RowProjection<S, K>(down, d, r)(there.data, there.row_stride, w, R, energy, scale, scratch);
     if (narrow() && there.data != nullptr) return project_narrow(there, w, R, energy, scale, scratch.stage);
-    if (there.data != nullptr && there.row_stride == 1) return project_columns(a, j0, w, R, energy, scratch, scale);
-    for (Index j = 0; j < w; j += block_rows)  // as many columns as can be loaded
-      project_columns(a, j0 + j, std::min(block_rows, w - j), R + j * r, energy == nullptr ? nullptr : energy + j, scratch, scale);
+    if (there.data == nullptr) {
+      for (Index j = 0; j < w; j += block_rows)  // as many columns as can be loaded
+        project_columns(a, j0 + j, std::min(block_rows, w - j), R + j * r, energy == nullptr ? nullptr : energy + j, scratch, scale);
+    } else if (there.row_stride == 1) {
+      project_columns(a, j0, w, R, energy, scratch, scale);
+    } else {
+      RowProjection<S, K>(down, d, r)(there.data, there.row_stride, w, R, energy, scale, scratch);
+    }
   }
 
   /// U = P N for w columns of N (leading dimension r), handed over in blocks: sink(i0, m, j, n, U, ld) gets rows
@@ -122,7 +122,7 @@ struct PackedBasis {
   void project_columns(const A& a, Index j0, Index w, S* R, double* energy, const Scratch<S>& scratch, double scale) const {
     constexpr Index cols = K::tile_cols;
     const Strided<S, K> there = a.in_place(0, j0);
-    const bool loaded = there.data == nullptr || there.row_stride != 1;
+    const bool loaded = there.data == nullptr;
     if (energy != nullptr) std::fill_n(energy, w, 0.0);
     for (Index k0 = 0; k0 < d; k0 += block_depth) {
       const Index depth = std::min(block_depth, d - k0);

@@ -91,12 +91,13 @@ void update_tiles(Index m, Index n, const TileOperands<X>& x, const WeightUpdate
                   Index j2, S* edge) {
   using kernel::Access;
   const kernel::Target<S> to = u.at(i, j), next = u.at(i2, j2);
-  const kernel::Ahead<Access::Write> w_ahead{next.w, m2, n2, u.ldw};
+  const Index steps = (m + 2 * K::template lanes<S> - 1) / (2 * K::template lanes<S>) * x.inner;
+  const kernel::Ahead<Access::Write> w_ahead{next.w, m2, n2, u.ldw, steps};
   if (u.g == nullptr) {
     auto ahead = w_ahead;
     return update_tiles<K>(m, n, x, to, u.motion, edge, ahead);
   }
-  kernel::Both<kernel::Ahead<Access::Write>, kernel::Ahead<Access::Read>> ahead{w_ahead, {next.g, m2, n2, u.ldg}};
+  kernel::Both<kernel::Ahead<Access::Write>, kernel::Ahead<Access::Read>> ahead{w_ahead, {next.g, m2, n2, u.ldg, steps}};
   update_tiles<K>(m, n, x, to, u.motion, edge, ahead);
 }
 

@@ -342,7 +342,7 @@ class Engine {
   /// page of numbers, and never fewer. R or N of the tiles must fit the scratch.
   Turns tiles_at_once(bool by_products, bool rows) const {
     if (!by_products) return {};
-    const Index threads = p_.team.threads(), fair = k_ / tile / (8 * threads), room = p_.team.block_size() / (tile * projector_.core_rows());
+    const Index threads = p_.team.threads(), fair = k_ / tile / (threads == 1 ? 1 : 8 * threads), room = p_.team.block_size() / (tile * projector_.core_rows());
     const Index widest = std::max((rows ? 4 : 1) * linalg::block_rows, 16 * linalg::block_rows / d_);  // of few rows more, or threads wait for their turn
     const Index many = std::clamp<Index>(std::min(fair, room), 1, widest / tile);
     return {many, rows || threads == 1 ? many : std::max<Index>(many / 4, 1)};

@@ -267,7 +267,7 @@ class ProjectorState<Dct, S, K> {
   void use(const Source& a, const std::int32_t* indices, Work& work, const Team& team) const {
     work.in_use = indices;
     work.fast = prefers_fast() || a.error != nullptr;
-    if (!work.fast) work.packed.pack_down(Cosines<true>{*this, indices}, linalg::order_of(a.inside()), team, a.outside());
+    if (!work.fast) work.packed.pack_down(Cosines<true>{*this, indices}, team, a.outside());
   }
 
   S* signals(int slot, const Work& work) const { return work.signals + slot * work.stride; }

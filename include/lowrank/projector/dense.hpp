@@ -140,7 +140,7 @@ class DenseProjector {
   /// Makes P ready to project a with.
   template <class Work>
   void pack(const S* P, const Source& a, Work& work, const Team& team) const {
-    work.dense.packed.pack_down(linalg::transposed<K, S>(P, basis_.rows()), linalg::order_of(a.inside()), team, a.outside());
+    work.dense.packed.pack_down(linalg::transposed<K, S>(P, basis_.rows()), team, a.outside());
   }
 
   /// The candidate is complete: how old coordinates become new ones, and the candidate ready to project with.

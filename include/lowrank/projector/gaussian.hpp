@@ -51,12 +51,12 @@ class ProjectorState<Gaussian, S, K> {
                       work.dense.rotation, r_, team);
       work.dense.change = {Change::Kind::Rotate, nullptr, work.dense.rotation};
     }
-    work.dense.packed.pack_down(linalg::transposed<K, S>(work.dense.candidate, d_), linalg::order_of(a.inside()), team, a.outside());
+    work.dense.packed.pack_down(linalg::transposed<K, S>(work.dense.candidate, d_), team, a.outside());
     return true;
   }
   void prepare(const Source& a, Work& work, const Team& team) const {
     draw(refreshes_, work.dense.candidate, team);
-    work.dense.packed.pack_down(linalg::transposed<K, S>(work.dense.candidate, d_), linalg::order_of(a.inside()), team, a.outside());
+    work.dense.packed.pack_down(linalg::transposed<K, S>(work.dense.candidate, d_), team, a.outside());
   }
   void prepare_lift(Work& work, const Team& team) const {
     work.dense.packed.pack_up(linalg::columns<K, S>(work.dense.candidate, d_), team);

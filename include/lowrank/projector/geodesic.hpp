@@ -62,7 +62,7 @@ class ProjectorState<Geodesic, S, K> : public detail::BlockIteration<Geodesic, S
     S* P = work.dense.candidate;
     S* F = work.wide;
     std::memcpy(P, old, std::size_t(d * r) * sizeof(S));
-    work.dense.packed.pack_down(linalg::transposed<K, S>(P, d), linalg::order_of(a), team);
+    work.dense.packed.pack_down(linalg::transposed<K, S>(P, d), team);
     this->project_all(work.dense.packed, a, R, team);
     const double energy = this->normalise(R, r, k);
     work.dense.stale_energy = energy;

@@ -77,7 +77,7 @@ class BlockIteration : public DenseProjector<Options, S, K> {
     S* P = work.dense.candidate;
     std::memcpy(P, old, std::size_t(d * r) * sizeof(S));
     for (std::int64_t sweep = 0; sweep < this->options_.sweeps; ++sweep) {
-      work.dense.packed.pack_down(linalg::transposed<K, S>(P, d), linalg::order_of(a), team);
+      work.dense.packed.pack_down(linalg::transposed<K, S>(P, d), team);
       project_all(work.dense.packed, a, R, team);
       const double energy = normalise(R, r, k);
       if (sweep == 0) work.dense.stale_energy = energy;

@@ -68,7 +68,7 @@ class ProjectorState<Dion, S, K> : public detail::WholeMethod<Dion> {
       linalg::gemm<K>(d_, r_, k_, linalg::columns<K, S>(momentum_.data(), d_), linalg::transposed<K, S>(right_.data(), r_),
                       work.basis, d_, team);
       work.orth(work.basis, team);
-      work.packed.pack_down(linalg::transposed<K, S>(work.basis, d_), linalg::Order::Columns, team);
+      work.packed.pack_down(linalg::transposed<K, S>(work.basis, d_), team);
       work.packed.pack_up(linalg::columns<K, S>(work.basis, d_), team);
       const linalg::Strided<S, K> momentum = linalg::columns<K, S>(momentum_.data(), d_);
       stage.for_tiles([&](Index t, Index j0, Index w, int slot) {

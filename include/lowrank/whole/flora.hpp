@@ -94,7 +94,7 @@ class ProjectorState<Flora, S, K> : public detail::WholeMethod<Flora> {
     const double rms = std::sqrt(stage.sum() / (double(d_) * double(k_)));
     const double fresh = (1 - options_.beta1) / std::max(1.0, rms / options_.clip);
 
-    work.packed.pack_down(linalg::transposed<K, S>(work.basis, d_), linalg::Order::Columns, team);
+    work.packed.pack_down(linalg::transposed<K, S>(work.basis, d_), team);
     work.packed.pack_up(linalg::columns<K, S>(work.basis, d_), team);
     stage.for_tiles([&](Index, Index j0, Index w, int slot) {
       S* R = work.tiles + slot * r_ * linalg::tile_columns;

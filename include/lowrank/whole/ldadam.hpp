@@ -79,7 +79,7 @@ class ProjectorState<LdAdam, S, K> : public detail::WholeMethod<LdAdam> {
     if (!report.refreshed) std::memcpy(work.basis, basis_.data(), basis_.bytes());
 
     // R = P^T A
-    work.packed.pack_down(linalg::transposed<K, S>(work.basis, d_), linalg::order_of(stage.a), team);
+    work.packed.pack_down(linalg::transposed<K, S>(work.basis, d_), team);
     detail::project_core(stage, work.packed, work.core);
     const double energy = report.grad_norm * report.grad_norm;
     report.captured = energy > 0 ? std::min(1.0, stage.sum() / energy) : 0;
@@ -128,7 +128,7 @@ class ProjectorState<LdAdam, S, K> : public detail::WholeMethod<LdAdam> {
   bool follow(const Stage& stage, Work& work, double c1) const {
     const auto& team = stage.team;
     const double old = c1 > 0 ? options_.rho / c1 : 0, fresh = 1 - options_.rho;
-    work.packed.pack_down(linalg::transposed<K, S>(basis_.data(), d_), linalg::order_of(stage.a), team);
+    work.packed.pack_down(linalg::transposed<K, S>(basis_.data(), d_), team);
     stage.for_tiles([&](Index t, Index j0, Index w, int slot) {
       S* T = work.core + j0 * r_;
       work.packed.project(stage.a, j0, w, T, nullptr, team[slot]);

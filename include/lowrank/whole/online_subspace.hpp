@@ -85,7 +85,7 @@ class ProjectorState<OnlineSubspace, S, K> : public detail::WholeMethod<OnlineSu
       if (moves) std::memcpy(basis_.data(), work.gradient, basis_.bytes());
     }
     if (first_lr_ == 0) first_lr_ = stage.step.lr;
-    work.packed.pack_down(linalg::transposed<K, S>(basis_.data(), d_), linalg::order_of(stage.a), team);
+    work.packed.pack_down(linalg::transposed<K, S>(basis_.data(), d_), team);
     work.packed.pack_up(linalg::columns<K, S>(basis_.data(), d_), team);
     detail::project_core(stage, work.packed, work.core);
     const double energy = report.grad_norm * report.grad_norm;

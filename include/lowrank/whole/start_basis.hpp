@@ -38,7 +38,7 @@ bool start_basis(const Stage<S, K>& stage, S* P, S* core, std::uint64_t seed, li
     linalg::gemm<K>(d, r, k, stage.a, linalg::transposed<K, S>(core, r), P, d, stage.team);
     orth(P, stage.team);
     if (sweep == 4) break;
-    packed.pack_down(linalg::transposed<K, S>(P, d), linalg::order_of(stage.a), stage.team);
+    packed.pack_down(linalg::transposed<K, S>(P, d), stage.team);
     project_core(stage, packed, core);
     if (!normalise_core(stage, core, r)) return false;
   }
