@@ -47,14 +47,18 @@ struct Operations {
   /// tile_cols with B(p, j) at b[p * bk + j * bj], one of the two strides being 1; C column-major with leading dimension
   /// ldc. Each element is one chain of fused multiply-adds over p, then one add when accumulating. X is S, or Bf16Pair with
   /// S = float: depth then counts pairs.
-  template <int registers, class X, class S, class Ahead = Idle>
-  LOWRANK_NOINLINE static void gemm_tile(Index depth, const X* a, const X* b, Index bk, Index bj, S* c, Index ldc, bool accumulate,
-                        Ahead&& ahead = {}) {
+  template <int registers, class X, class S, class Ahead>
+  LOWRANK_NOINLINE static void gemm_tile(Index depth, const X* a, const X* b, Index bk, Index bj, S* c, Index ldc, bool accumulate, Ahead& ahead) {
     const auto sum = product<registers, S>(depth, a, b, bk, bj, ahead);
     each<registers>([&](auto i, auto j) LOWRANK_LAMBDA_INLINE {
       S* out = c + j * ldc + i * lanes<S>;
       (accumulate ? V<S>::load(out) + sum.of[j][i] : sum.of[j][i]).store(out);
     });
+  }
+  template <int registers, class X, class S>
+  static void gemm_tile(Index depth, const X* a, const X* b, Index bk, Index bj, S* c, Index ldc, bool accumulate) {
+    Idle idle;
+    gemm_tile<registers>(depth, a, b, bk, bj, c, ldc, accumulate, idle);
   }
 
   /// W <- after (before W - step (U + scale G diag(phi))) for one tile, U = A B as above, plus `partial` where that is

@@ -117,7 +117,8 @@ struct Bf16Basis {
   /// Whether update() can be used: the pairs of 64 columns of N must fit the scratch.
   bool updates(Order, const Team<float, K>& team) const { return pairs(r) * tile_columns <= team.block_size(); }
   /// The update of columns [j0, j0+w), w <= 64 or as many as fit, by U = P N (leading dimension of N is r): see WeightUpdate.
-  void update(const float* N, Index j0, Index w, const WeightUpdate<float>& u, const Scratch<float>& scratch) const {
+  template <bool adds>
+  void update(const float* N, Index j0, Index w, const WeightUpdate<float, adds>& u, const Scratch<float>& scratch) const {
     Bf16Pair* numbers = reinterpret_cast<Bf16Pair*>(scratch.rows);
     detail::TileOperands<Bf16Pair> x{pairs(r), block_depth / 2, up, padded<K, float>(d), 0, nullptr};
     if (u.order == Order::Columns) {

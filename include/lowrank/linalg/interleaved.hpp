@@ -47,7 +47,8 @@ struct Interleaved {
   }
 
   /// Moves columns [j0, j0 + w) of W, w <= 64, by the w columns of x.
-  void update(const S* x, Index j0, Index w, const WeightUpdate<S>& u, S* room) const {
+  template <bool adds>
+  void update(const S* x, Index j0, Index w, const WeightUpdate<S, adds>& u, S* room) const {
     if (u.order == Order::Rows) return update_rows(x, j0, w, u);
     for (Index l = 0; l < w; l += lanes) {
       const Index n = std::min(lanes, w - l);
@@ -90,7 +91,8 @@ struct Interleaved {
 
  private:
   /// A row of W takes one register of every group: nothing is turned. The next rows, pages apart, are asked for.
-  void update_rows(const S* x, Index j0, Index w, const WeightUpdate<S>& u) const {
+  template <bool adds>
+  void update_rows(const S* x, Index j0, Index w, const WeightUpdate<S, adds>& u) const {
     constexpr Index strip = 16;
     S row[tile_columns];
     for (Index i0 = 0; i0 < d; i0 += strip) {

@@ -32,24 +32,28 @@ class NarrowUpdate {
 
  public:
   /// W in rows. `room` is for r rows of w numbers, w rounded up to whole registers.
-  static void rows(Index d, Index w, const S* N, const BasisRows<S>& basis, const WeightUpdate<S>& u, Index j0, S* room) {
+  template <bool may_add>
+  static void rows(Index d, Index w, const S* N, const BasisRows<S>& basis, const WeightUpdate<S, may_add>& u, Index j0, S* room) {
     const S* turned = turn(w, N, room);
-    if (u.g == nullptr) move_rows<false>(d, w, turned, basis, u, j0);
-    else move_rows<true>(d, w, turned, basis, u, j0);
+    if constexpr (may_add)
+      if (u.g != nullptr) return move_rows<true>(d, w, turned, basis, u, j0);
+    move_rows<false>(d, w, turned, basis, u, j0);
   }
 
   /// W in columns, P packed in panels of 2 registers, the last of 1 if that is enough.
-  static void columns(Index d, Index w, const S* N, const S* packed, const WeightUpdate<S>& u, Index j0, S* room) {
+  template <bool may_add>
+  static void columns(Index d, Index w, const S* N, const S* packed, const WeightUpdate<S, may_add>& u, Index j0, S* room) {
     const bool gapless = u.ldw == d && (u.g == nullptr || u.ldg == d);
     const BasisRows<S> basis{packed, 1, d > L ? pair : L};
     if (d == 1 && gapless) {  // one row, whichever way it is named
-      WeightUpdate<S> row = u;
+      WeightUpdate<S, may_add> row = u;
       row.order = Order::Rows;
       return rows(d, w, N, basis, row, j0, room);
     }
     if (d <= L / 2 && gapless) return move_few(d, w, turn(w, N, room), basis, u, j0);
-    if (u.g == nullptr) move_columns<false>(d, w, N, packed, u, j0);
-    else move_columns<true>(d, w, N, packed, u, j0);
+    if constexpr (may_add)
+      if (u.g != nullptr) return move_columns<true>(d, w, N, packed, u, j0);
+    move_columns<false>(d, w, N, packed, u, j0);
   }
 
  private:
@@ -91,7 +95,7 @@ class NarrowUpdate {
   }
 
   template <bool adds>
-  static void move_rows(Index d, Index w, const S* turned, const BasisRows<S>& basis, const WeightUpdate<S>& u, Index j0) {
+  static void move_rows(Index d, Index w, const S* turned, const BasisRows<S>& basis, const auto& u, Index j0) {
     const Index ahead = std::clamp<Index>(64 * line / std::max<Index>(w, 1), 2, 8);
     Index i = 0;
     for (; i + 2 <= d; i += 2) move_rows_together<adds, 2>(w, turned, basis, u, i, j0, i + ahead + 2 <= d ? ahead : 0);
@@ -99,7 +103,7 @@ class NarrowUpdate {
   }
   /// While they are moved, the rows `ahead` of them (when not 0) are fetched: they lie pages apart, where no hardware looks ahead.
   template <bool adds, int count>
-  static void move_rows_together(Index w, const S* turned, const BasisRows<S>& basis, const WeightUpdate<S>& u, Index i, Index j0,
+  static void move_rows_together(Index w, const S* turned, const BasisRows<S>& basis, const auto& u, Index i, Index j0,
                                  Index ahead) {
     const Motion motion(u.motion);
     const Index wide = padded<K, S>(w);
@@ -131,13 +135,13 @@ class NarrowUpdate {
   }
 
   template <bool adds>
-  static void move_columns(Index d, Index w, const S* N, const S* packed, const WeightUpdate<S>& u, Index j0) {
+  static void move_columns(Index d, Index w, const S* N, const S* packed, const auto& u, Index j0) {
     Index j = 0;
     for (; j + side_by_side <= w; j += side_by_side) move_side_by_side<adds, side_by_side>(d, N + j * r, packed, u, u.at(0, j0 + j));
     for (; j < w; ++j) move_side_by_side<adds, 1>(d, N + j * r, packed, u, u.at(0, j0 + j));
   }
   template <bool adds, int count>
-  static void move_side_by_side(Index d, const S* N, const S* packed, const WeightUpdate<S>& u, const kernel::Target<S>& to) {
+  static void move_side_by_side(Index d, const S* N, const S* packed, const auto& u, const kernel::Target<S>& to) {
     const Motion motion(u.motion);
     V along[count][r], phi[count];
     for (Index q = 0; q < count; ++q) {
@@ -169,7 +173,7 @@ class NarrowUpdate {
   }
 
   /// Columns of d numbers without gaps: U is made with columns in the lanes, then put in the order of W.
-  static void move_few(Index d, Index w, const S* turned, const BasisRows<S>& basis, const WeightUpdate<S>& u, Index j0) {
+  static void move_few(Index d, Index w, const S* turned, const BasisRows<S>& basis, const auto& u, Index j0) {
     const Index wide = padded<K, S>(w);
     S row[L], U[L * L], phi[L * L];
     for (Index j = 0; j < w; j += L) {

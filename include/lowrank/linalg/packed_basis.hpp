@@ -97,7 +97,8 @@ struct PackedBasis {
   /// The update of columns [j0, j0+w), w <= 64 or as many as fit, by U = P N (leading dimension of N is r): in the registers that
   /// hold U, so that W is read and written once and U is not stored. With it and Ahead a GaLore step of r = 32 on 4096 x 4096 is
   /// 1.35 (columns) to 1.5 (rows) times as fast as with lift() and a second pass over each block.
-  void update(const S* N, Index j0, Index w, const WeightUpdate<S>& u, const Scratch<S>& scratch) const {
+  template <bool adds>
+  void update(const S* N, Index j0, Index w, const WeightUpdate<S, adds>& u, const Scratch<S>& scratch) const {
     if (narrow()) {
       if (u.order == Order::Columns) return NarrowUpdate<S, K, 1>::columns(d, w, N, up, u, j0, scratch.rows);
       return NarrowUpdate<S, K, 1>::rows(d, w, N, BasisRows<S>{up, 1, 1}, u, j0, scratch.rows);

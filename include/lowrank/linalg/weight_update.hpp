@@ -11,8 +11,9 @@ namespace lowrank::inline LOWRANK_ABI {
 namespace linalg {
 
 /// W <- after (before W - step (U + scale G diag(phi))) on d x k matrices that lie in memory in the computing scalar and in
-/// the same order, `ldw` and `ldg` numbers from one column (Order::Columns) or row to the next. G and phi may be null.
-template <class S>
+/// the same order, `ldw` and `ldg` numbers from one column (Order::Columns) or row to the next. G and phi may be null, and always are
+/// if not `adds`, for whoever never adds a gradient need not compile how.
+template <class S, bool adds = true>
 struct WeightUpdate {
   S* w = nullptr;
   Index ldw = 0;
@@ -86,24 +87,25 @@ void update_tiles(Index m, Index n, const TileOperands<X>& x, const kernel::Targ
 
 /// Moves the m x n block of W at (i, j) of the matrix (of its transpose in rows), at most tile_cols wide, by that block of U = A B. The
 /// following one has m2 x n2 numbers and is at (i2, j2).
-template <class K, class X, class S>
-void update_tiles(Index m, Index n, const TileOperands<X>& x, const WeightUpdate<S>& u, Index i, Index j, Index m2, Index n2, Index i2,
+template <class K, class X, class S, bool adds>
+void update_tiles(Index m, Index n, const TileOperands<X>& x, const WeightUpdate<S, adds>& u, Index i, Index j, Index m2, Index n2, Index i2,
                   Index j2, S* edge) {
   using kernel::Access;
   const kernel::Target<S> to = u.at(i, j), next = u.at(i2, j2);
   const Index steps = (m + 2 * K::template lanes<S> - 1) / (2 * K::template lanes<S>) * x.inner;
   const kernel::Ahead<Access::Write> w_ahead{next.w, m2, n2, u.ldw, steps};
-  if (u.g == nullptr) {
-    auto ahead = w_ahead;
-    return update_tiles<K>(m, n, x, to, u.motion, edge, ahead);
-  }
-  kernel::Both<kernel::Ahead<Access::Write>, kernel::Ahead<Access::Read>> ahead{w_ahead, {next.g, m2, n2, u.ldg, steps}};
+  if constexpr (adds)
+    if (u.g != nullptr) {
+      kernel::Both<kernel::Ahead<Access::Write>, kernel::Ahead<Access::Read>> ahead{w_ahead, {next.g, m2, n2, u.ldg, steps}};
+      return update_tiles<K>(m, n, x, to, u.motion, edge, ahead);
+    }
+  auto ahead = w_ahead;
   update_tiles<K>(m, n, x, to, u.motion, edge, ahead);
 }
 
 /// U = A B for w columns of W in columns, d rows; `columns` are B's, its leading dimension the inner one.
-template <class K, class X, class S>
-void update_in_columns(Index d, Index w, TileOperands<X> x, const X* columns, const WeightUpdate<S>& u, Index j0, S* edge) {
+template <class K, class X, class S, bool adds>
+void update_in_columns(Index d, Index w, TileOperands<X> x, const X* columns, const WeightUpdate<S, adds>& u, Index j0, S* edge) {
   constexpr Index cols = K::tile_cols;
   for (Index i0 = 0; i0 < d; i0 += block_rows) {
     const Index rows = std::min(block_rows, d - i0);
@@ -119,8 +121,8 @@ void update_in_columns(Index d, Index w, TileOperands<X> x, const X* columns, co
 }
 /// U^T = A B for w columns of W in rows; `columns` are the d rows of P. Blocks of 256 x 256 from left to right: the next rows of
 /// one are still near enough for the first-level cache, and the pages of 256 rows for the tables of pages.
-template <class K, class X, class S>
-void update_in_rows(Index d, Index w, TileOperands<X> x, const X* columns, const WeightUpdate<S>& u, Index j0, S* edge) {
+template <class K, class X, class S, bool adds>
+void update_in_rows(Index d, Index w, TileOperands<X> x, const X* columns, const WeightUpdate<S, adds>& u, Index j0, S* edge) {
   constexpr Index cols = K::tile_cols;
   for (Index i0 = 0; i0 < d; i0 += block_rows)
     for (Index j = 0; j < w; j += block_rows) {

@@ -339,10 +339,11 @@ class Engine {
     });
   }
   /// Of a dense projector: the more tiles at a time, the less often P is read; of a matrix in rows, whose rows are pages apart, up to a
-  /// page of numbers, and never fewer. R or N of the tiles must fit the scratch.
+  /// page of numbers, and never fewer. N of the tiles must fit the scratch; threads that share them get 8 turns each, of rows 4.
   Turns tiles_at_once(bool by_products, bool rows) const {
     if (!by_products) return {};
-    const Index threads = p_.team.threads(), fair = k_ / tile / (threads == 1 ? 1 : 8 * threads), room = p_.team.block_size() / (tile * projector_.core_rows());
+    const Index tiles = k_ / tile, threads = p_.team.threads(), fair = threads == 1 ? tiles : tiles / ((rows ? 4 : 8) * threads);
+    const Index room = p_.team.block_size() / (tile * projector_.core_rows());
     const Index widest = std::max((rows ? 4 : 1) * linalg::block_rows, 16 * linalg::block_rows / d_);  // of few rows more, or threads wait for their turn
     const Index many = std::clamp<Index>(std::min(fair, room), 1, widest / tile);
     return {many, rows || threads == 1 ? many : std::max<Index>(many / 4, 1)};

@@ -173,7 +173,7 @@ class WeightWriter {
   double move_ = 0, gain_ = 1;
   Decay decay_;
   bool direct_ = false;  // W is moved through in_place_
-  linalg::WeightUpdate<S> in_place_;
+  linalg::WeightUpdate<S, Lift::uses_gradient> in_place_;
 };
 
 }  // namespace detail

@@ -180,7 +180,8 @@ class ProjectorState<Dct, S, K> {
       sink(i0, m, Index(0), w, U, m);
     }
   }
-  void update(const S* N, Index j0, Index w, int slot, const Work& work, const Team& team, const linalg::WeightUpdate<S>& u) const {
+  template <bool adds>
+  void update(const S* N, Index j0, Index w, int slot, const Work& work, const Team& team, const linalg::WeightUpdate<S, adds>& u) const {
     if (!work.fast) return work.packed.update(N, j0, w, u, team[slot]);
     constexpr Index tile = linalg::tile_columns;
     for (Index j = 0; j < w; j += tile) {

@@ -77,8 +77,8 @@ class DenseProjector {
 
   template <class Work>
   bool updates(linalg::Order order, const Work& work, const Team& team) const { return work.dense.packed.updates(order, team); }
-  template <class Work>
-  void update(const S* N, Index j0, Index w, int slot, const Work& work, const Team& team, const linalg::WeightUpdate<S>& u) const {
+  template <class Work, bool adds>
+  void update(const S* N, Index j0, Index w, int slot, const Work& work, const Team& team, const linalg::WeightUpdate<S, adds>& u) const {
     work.dense.packed.update(N, j0, w, u, team[slot]);
   }
 

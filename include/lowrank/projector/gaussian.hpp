@@ -74,7 +74,8 @@ class ProjectorState<Gaussian, S, K> {
     work.dense.packed.lift(N, w, team[slot], sink);
   }
   bool updates(linalg::Order order, const Work& work, const Team& team) const { return work.dense.packed.updates(order, team); }
-  void update(const S* N, Index j0, Index w, int slot, const Work& work, const Team& team, const linalg::WeightUpdate<S>& u) const {
+  template <bool adds>
+  void update(const S* N, Index j0, Index w, int slot, const Work& work, const Team& team, const linalg::WeightUpdate<S, adds>& u) const {
     work.dense.packed.update(N, j0, w, u, team[slot]);
   }
   bool valid() const { return freshness_.pending <= 1; }  // P is not orthonormal: captured may exceed 1
