@@ -170,14 +170,17 @@ class ProjectorState<Dct, S, K> {
   template <class Sink>
   void lift(const S* N, Index, Index w, int slot, const Work& work, const Team& team, const Sink& sink) const {
     if (!work.fast) return work.packed.lift(N, w, team[slot], sink);
-    const S* all = lifted(N, w, slot, work);
     // whole tiles at a time: where a row of W is contiguous, that is as much of it as there is
+    constexpr Index height = linalg::block_rows, tile = linalg::tile_columns;
     S* U = team[slot].rows;
-    constexpr Index height = linalg::block_rows;
-    for (Index i0 = 0; i0 < d_; i0 += height) {
-      const Index m = std::min(height, d_ - i0);
-      for (Index j = 0; j < w; j += lanes) K::transpose(std::min(lanes, w - j), m, all + j * d_ + i0 * lanes, lanes, U + j * m, m);
-      sink(i0, m, Index(0), w, U, m);
+    for (Index j0 = 0; j0 < w; j0 += tile) {
+      const Index n = std::min(tile, w - j0);
+      const S* all = lifted(N + j0 * rank(), n, slot, work);
+      for (Index i0 = 0; i0 < d_; i0 += height) {
+        const Index m = std::min(height, d_ - i0);
+        for (Index j = 0; j < n; j += lanes) K::transpose(std::min(lanes, n - j), m, all + j * d_ + i0 * lanes, lanes, U + j * m, m);
+        sink(i0, m, j0, n, U, m);
+      }
     }
   }
   template <bool adds>
