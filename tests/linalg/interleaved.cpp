@@ -5,8 +5,8 @@
 #include <limits>
 #include <vector>
 
-#include <lowrank/core/rng.hpp>
 #include <lowrank/linalg/interleaved.hpp>
+#include <lowrank/linalg/weight_update.hpp>
 
 #include "workspace.hpp"
 
@@ -14,18 +14,11 @@ using namespace lowrank;
 
 namespace {
 
-template <class S>
-std::vector<S> normal(Index n, std::uint64_t seed) {
-  std::vector<S> x(static_cast<std::size_t>(n));
-  fill_normal(x.data(), n, seed, 0, 0);
-  return x;
-}
-
 /// The same matrix in both orders, with gaps.
 template <class S>
 struct Both {
   Index d, w, ldc = d + 3, ldr = w + 5;
-  std::vector<S> columns = normal<S>(ldc * w, 1), rows = std::vector<S>(std::size_t(ldr * d), S(7));
+  std::vector<S> columns = lowrank_test::random_matrix<S>(ldc * w, 1, 1), rows = std::vector<S>(std::size_t(ldr * d), S(7));
 
   Both(Index d_, Index w_) : d(d_), w(w_) {
     for (Index j = 0; j < w; ++j)
@@ -82,7 +75,7 @@ void check(Index d, Index w) {
 
   // along U, and along U + scale G diag(phi)
   if (w > linalg::tile_columns) return;
-  const std::vector<S> phi = normal<S>(w, 3);
+  const std::vector<S> phi = lowrank_test::random_matrix<S>(w, 1, 3);
   for (const bool with_gradient : {false, true}) {
     Both<S> W(d, w);
     const Both<S> before = W;

@@ -2,6 +2,7 @@
 // tiles that it does with at other ranks, for every remainder of a size, and writes nothing beside W.
 #include <support/catch.hpp>
 
+#include <lowrank/linalg/narrow_update.hpp>
 #include <lowrank/linalg/packed_basis.hpp>
 
 #include "workspace.hpp"

@@ -3,8 +3,8 @@
 #include <support/catch.hpp>
 #include <vector>
 
-#include <lowrank/core/rng.hpp>
 #include <lowrank/linalg/packed_basis.hpp>
+#include <lowrank/linalg/row_projection.hpp>
 
 #include "workspace.hpp"
 
@@ -21,13 +21,6 @@ struct Hidden {
 };
 
 template <class S>
-std::vector<S> normal(Index n, std::uint64_t seed) {
-  std::vector<S> x(static_cast<std::size_t>(n));
-  fill_normal(x.data(), n, seed, 0, 0);
-  return x;
-}
-
-template <class S>
 struct Projected {
   std::vector<S> R;
   std::vector<double> energy;
@@ -38,7 +31,7 @@ template <class S, class K>
 void check(Index d, Index w, Index r, double factor) {
   INFO(K::name << ": " << d << " x " << w << ", r = " << r << ", factor " << factor);
   const Index gap = 3, ldc = d + gap, ldr = w + gap;
-  const std::vector<S> columns = normal<S>(ldc * w, 1), P = normal<S>(d * r, 2);
+  const std::vector<S> columns = lowrank_test::random_matrix<S>(ldc * w, 1, 1), P = lowrank_test::random_matrix<S>(d * r, 1, 2);
   std::vector<S> rows(std::size_t(ldr * d));
   for (Index j = 0; j < w; ++j)
     for (Index i = 0; i < d; ++i) rows[std::size_t(j + i * ldr)] = columns[std::size_t(i + j * ldc)];

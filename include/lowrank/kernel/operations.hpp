@@ -281,8 +281,10 @@ struct Operations {
   template <class S>
   static void fold_squares(Index n, const S* sums, Index ld, double* squares, Index partials = 2 * lanes<S>) {
     constexpr Index L = lanes<S>, wide = tile_cols;
-    for (Index j = 0; partials == 1 && j < n; ++j) squares[j] += double(sums[j]);
-    if (partials == 1) return;
+    if (partials == 1) {  // one row: nothing to fold
+      for (Index j = 0; j < n; ++j) squares[j] += double(sums[j]);
+      return;
+    }
     for (Index j0 = 0; j0 < n; j0 += wide, sums += wide) {
       double x[L][wide];
       Index left = std::min(L, partials);

@@ -97,11 +97,13 @@ struct ScaledResult : Result<S> {
   bool all = false;
 };
 
-template <class K, int registers, class S>
-void multiply_tile(Index depth, const S* a, const S* b, Index bk, Index bj, const Result<S>& to, Index rows, Index cols, S* edge, double alpha = 1) {
+/// One tile of the result; `ahead` as in gemm_tile.
+template <class K, int registers, class S, class Ahead = kernel::Idle>
+void multiply_tile(Index depth, const S* a, const S* b, Index bk, Index bj, const Result<S>& to, Index rows, Index cols, S* edge, double alpha = 1,
+                   Ahead&& ahead = {}) {
   constexpr Index height = registers * K::template lanes<S>, wide = K::tile_cols;
-  if (rows == height && cols == wide && alpha == 1) return K::template gemm_tile<registers>(depth, a, b, bk, bj, to.c, to.ld, to.add);
-  K::template gemm_tile<registers>(depth, a, b, bk, bj, edge, height, false);
+  if (rows == height && cols == wide && alpha == 1) return K::template gemm_tile<registers>(depth, a, b, bk, bj, to.c, to.ld, to.add, ahead);
+  K::template gemm_tile<registers>(depth, a, b, bk, bj, edge, height, false, ahead);
   for (Index q = 0; q < cols; ++q) K::combine(rows, alpha, edge + q * height, to.add ? 1.0 : 0.0, to.c + q * to.ld, to.c + q * to.ld);
 }
 template <class K, int registers, class S>

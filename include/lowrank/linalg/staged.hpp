@@ -14,15 +14,10 @@ namespace detail {
 /// A tile of C, the columns of B side by side; `ahead` as in gemm_tile.
 template <class K, class S, class Ahead>
 void staged_tile(Index depth, const S* a, const S* b, S* c, Index ldc, bool add, Index rows, Index cols, S* edge, Ahead&& ahead) {
-  constexpr Index L = K::template lanes<S>, wide = K::tile_cols;
-  const Index height = rows > L ? 2 * L : L;
-  const bool whole = rows == height && cols == wide;
-  S* out = whole ? c : edge;
-  const Index ld = whole ? ldc : height;
+  const Result<S> to{c, ldc, add};
   kernel::expect(c, rows, cols, ldc);
-  if (rows > L) K::template gemm_tile<2>(depth, a, b, wide, Index(1), out, ld, whole && add, ahead);
-  else K::template gemm_tile<1>(depth, a, b, wide, Index(1), out, ld, whole && add, ahead);
-  for (Index q = 0; !whole && q < cols; ++q) K::combine(rows, 1.0, edge + q * height, add ? 1.0 : 0.0, c + q * ldc, c + q * ldc);
+  if (rows > K::template lanes<S>) multiply_tile<K, 2>(depth, a, b, K::tile_cols, Index(1), to, rows, cols, edge, 1, ahead);
+  else multiply_tile<K, 1>(depth, a, b, K::tile_cols, Index(1), to, rows, cols, edge, 1, ahead);
 }
 
 }  // namespace detail
